@@ -1,0 +1,27 @@
+"""Exact per-example squared gradient norms of any objective that is one scalar per example.
+
+    norms = squared_gradient_norms(model, inputs, lambda logits: logits.softmax(1))
+    norms.total          # (batch, classes): ‖∇_θ p_k‖², Eq. (4), all classes at once
+    norms.by_module()    # the same, split over the modules that own the weights
+
+`factors` holds gradients in factored form and their inner products, `rules` one rule per layer
+kind, `recorder` watches the forward pass, `engine` puts them together.
+"""
+
+from gnuq.gradnorm.engine import (
+    GradientFactors,
+    GradientNorms,
+    gradient_factors,
+    squared_gradient_norms,
+)
+from gnuq.gradnorm.recorder import UnsupportedModule
+from gnuq.gradnorm.rules import rule
+
+__all__ = [
+    "GradientFactors",
+    "GradientNorms",
+    "UnsupportedModule",
+    "gradient_factors",
+    "rule",
+    "squared_gradient_norms",
+]

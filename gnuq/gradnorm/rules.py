@@ -1,0 +1,168 @@
+"""One rule per layer kind: from a layer's inputs and output gradients to its weights' gradients.
+
+A rule is matched by exact type: a subclass may compute something else (Gemma's embedding scales
+its output), so it goes through the generic fallback unless it registers a rule of its own.
+
+Notation: a_t the layer's input at token t, δ_t the objective's gradient at the layer's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gnuq.gradnorm.factors import Dense, Factor, Outer, Rows, Tokens
+
+#: From output gradients δ, shaped like the layer's output, to (parameter name, gradient) pairs.
+Backward = Callable[[Tensor], dict[str, Factor]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one layer kind turns inputs and output gradients into parameter gradients.
+
+    Attributes:
+        parameters: names of the parameters that the rule covers, all of the layer's.
+        prepare: called once per forward call with the module and its input; returns the
+            function of δ, which several backward passes may share.
+    """
+
+    parameters: frozenset[str]
+    prepare: Callable[[nn.Module, Tensor], Backward]
+
+
+RULES: dict[type[nn.Module], Rule] = {}
+
+
+def rule(kind: type[nn.Module], *parameters: str) -> Callable[[Callable], Callable]:
+    """Register the decorated function as the rule for modules whose exact type is `kind`.
+
+    Args:
+        kind: the module class.
+        parameters: names of the parameters that the rule covers.
+    """
+
+    def register(prepare: Callable[[nn.Module, Tensor], Backward]) -> Callable:
+        RULES[kind] = Rule(frozenset(parameters), prepare)
+        return prepare
+
+    return register
+
+
+def find_rule(module: nn.Module) -> Rule | None:
+    """The rule for a module, or None if it must go through the generic fallback.
+
+    A rule must cover exactly the module's own parameters: weight normalisation, for example,
+    leaves the type but replaces `weight` by two others.
+    """
+    found = RULES.get(type(module))
+    own = {name for name, value in module.named_parameters(recurse=False) if value is not None}
+    patched = "forward" in vars(module)
+    return None if found is None or patched or not own <= found.parameters else found
+
+
+def over_tokens(x: Tensor, kept: int = 1) -> Tensor:
+    """Sum over every dimension between the first and the last `kept`."""
+    middle = tuple(range(1, x.ndim - kept))
+    return x.sum(middle) if middle else x
+
+
+@rule(nn.Linear, "weight", "bias")
+def linear(module: nn.Module, a: Tensor) -> Backward:
+    """y_t = W a_t + b:  ∇W = Σ_t δ_t a_tᵀ,  ∇b = Σ_t δ_t."""
+    inputs = Tokens.of(a)
+
+    def backward(delta: Tensor) -> dict[str, Factor]:
+        return {"weight": Outer(inputs, Tokens.of(delta)), "bias": Dense.of(over_tokens(delta))}
+
+    return backward
+
+
+@rule(nn.Embedding, "weight")
+def embedding(module: nn.Module, ids: Tensor) -> Backward:
+    """y_t = W[id_t]:  row v of ∇W is Σ_{t: id_t = v} δ_t; the padding row receives nothing."""
+    assert isinstance(module, nn.Embedding)
+    if module.max_norm is not None or module.scale_grad_by_freq:
+        raise NotImplementedError("max_norm and scale_grad_by_freq have no per-example gradient")
+    flat = ids.reshape(ids.shape[0], -1)
+    keep = flat != (-1 if module.padding_idx is None else module.padding_idx)
+
+    def backward(delta: Tensor) -> dict[str, Factor]:
+        outputs = Tokens(Tokens.of(delta).values * keep[..., None])
+        return {"weight": Rows(flat, outputs, module.num_embeddings)}
+
+    return backward
+
+
+@rule(nn.LayerNorm, "weight", "bias")
+def layer_norm(module: nn.Module, x: Tensor) -> Backward:
+    """y_t = w ⊙ x̂_t + b, x̂_t standardised:  ∇w = Σ_t δ_t ⊙ x̂_t,  ∇b = Σ_t δ_t."""
+    assert isinstance(module, nn.LayerNorm)
+    shape = module.normalized_shape
+    standardised = F.layer_norm(x, shape, eps=module.eps)
+
+    def backward(delta: Tensor) -> dict[str, Factor]:
+        return {
+            "weight": Dense.of(over_tokens(delta * standardised, len(shape))),
+            "bias": Dense.of(over_tokens(delta, len(shape))),
+        }
+
+    return backward
+
+
+@rule(nn.RMSNorm, "weight")
+def rms_norm(module: nn.Module, x: Tensor) -> Backward:
+    """y_t = w ⊙ x_t / rms(x_t):  ∇w = Σ_t δ_t ⊙ x_t / rms(x_t)."""
+    assert isinstance(module, nn.RMSNorm)
+    shape = module.normalized_shape
+    scaled = F.rms_norm(x, shape, eps=module.eps)
+
+    def backward(delta: Tensor) -> dict[str, Factor]:
+        return {"weight": Dense.of(over_tokens(delta * scaled, len(shape)))}
+
+    return backward
+
+
+def per_example(
+    module: nn.Module,
+    parameters: dict[str, Tensor],
+    arguments: tuple[list[Tensor], Callable],
+    deltas: list[Tensor],
+) -> tuple[dict[str, Factor], list[Tensor]]:
+    """The generic rule: module-local vector–Jacobian products, one a example.
+
+    Args:
+        module: any module that treats dimension 0 as the batch, examples independent.
+        parameters: the parameters to differentiate, by their name inside the module.
+        arguments: the call's batched tensors, and a function from such tensors (of any batch
+            size) to the module's output tensors, given as `call(parameters, tensors)`.
+        deltas: the objective's gradient at each output tensor.
+
+    Returns:
+        The gradients, and the outputs that the local run produced, for the caller to compare.
+    """
+    tensors, call = arguments
+
+    def one(tensors: tuple[Tensor, ...], deltas: tuple[Tensor, ...]) -> tuple:
+        def run(values: dict[str, Tensor]) -> list[Tensor]:
+            return call(values, [x[None] for x in tensors])
+
+        outputs, pullback = torch.func.vjp(run, parameters)
+        (gradients,) = pullback([d[None] for d in deltas])
+        return gradients, [y[0] for y in outputs]
+
+    batched = torch.func.vmap(one)
+    try:
+        gradients, outputs = batched(tuple(tensors), tuple(deltas))
+    except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
+        rows = [
+            one(tuple(x[b] for x in tensors), tuple(d[b] for d in deltas))
+            for b in range(deltas[0].shape[0])
+        ]
+        gradients = {name: torch.stack([row[0][name] for row in rows]) for name in parameters}
+        outputs = [torch.stack(column) for column in zip(*(row[1] for row in rows), strict=True)]
+    return {name: Dense.of(value) for name, value in gradients.items()}, outputs

@@ -1,0 +1,179 @@
+"""The small networks of §4.1 and their training to the mode of the posterior (MAP)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gnuq.problems import Problem
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A multilayer perceptron with tanh units; no hidden layer makes it a linear model.
+
+    The paper's text lost the activation's name; tanh is inferred (it is smooth). Appendix A's
+    network is `Architecture(2, (32, 32), 1)`, with 1 185 parameters.
+    """
+
+    inputs: int
+    hidden: tuple[int, ...]
+    outputs: int
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(fan-in, fan-out) of every linear layer, from the input upwards."""
+        widths = (self.inputs, *self.hidden, self.outputs)
+        return list(zip(widths[:-1], widths[1:], strict=True))
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, P."""
+        return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.layers)
+
+    def build(self, seed: int = 0) -> nn.Sequential:
+        """The network in float64 with weights N(0, 1/fan_in) and zero biases, seeded."""
+        generator = torch.Generator().manual_seed(seed)
+        modules: list[nn.Module] = []
+        for fan_in, fan_out in self.layers:
+            linear = nn.Linear(fan_in, fan_out, dtype=torch.float64)
+            nn.init.normal_(linear.weight, std=fan_in**-0.5, generator=generator)
+            nn.init.zeros_(linear.bias)
+            modules += [linear, nn.Tanh()]
+        return nn.Sequential(*modules[:-1])
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A centred Gaussian prior, independent over parameters.
+
+    Attributes:
+        precision: λ. With `scaling="unit"` every parameter has variance 1/λ (weight decay).
+        scaling: `"fan_in"` gives a weight the variance 1/(λ·fan_in) and a bias 1/λ, so that
+            the prior over functions does not grow with the width.
+    """
+
+    precision: float = 1.0
+    scaling: Literal["unit", "fan_in"] = "unit"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.precision) and self.precision > 0):
+            raise ValueError(f"precision: {self.precision} is not a positive number.")
+        if self.scaling not in ("unit", "fan_in"):
+            raise ValueError(f"scaling: {self.scaling!r} is neither 'unit' nor 'fan_in'.")
+
+    def precisions(self, architecture: Architecture) -> Float[Tensor, " parameters"]:
+        """Prior precision of every parameter, in the order of `module.parameters()`."""
+        return torch.cat(list(self._blocks(architecture)))
+
+    def _blocks(self, architecture: Architecture) -> Iterator[Tensor]:
+        for fan_in, fan_out in architecture.layers:
+            factor = fan_in if self.scaling == "fan_in" else 1
+            yield torch.full((fan_in * fan_out,), self.precision * factor, dtype=torch.float64)
+            yield torch.full((fan_out,), self.precision, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class MapFit:
+    """A network at a mode of the posterior, with the evidence that it is one.
+
+    Attributes:
+        network: the trained network, in eval mode, weights frozen.
+        negative_log_posterior: its objective, summed over the data, without constants (nats).
+        gradient_norm: Euclidean norm of the objective's gradient at the end.
+        iterations: L-BFGS iterations.
+    """
+
+    network: nn.Sequential
+    negative_log_posterior: float
+    gradient_norm: float
+    iterations: int
+
+
+def predict(
+    network: nn.Module, inputs: Float[Tensor, "batch dimensions"], problem: Problem
+) -> Float[Tensor, "batch classes"]:
+    """Probabilities of all classes, shape (batch, classes); in regression the value, (batch, 1)."""
+    return probabilities(network(inputs), problem)
+
+
+def probabilities(
+    outputs: Float[Tensor, "batch outputs"], problem: Problem
+) -> Float[Tensor, "batch classes"]:
+    """The network's outputs as class probabilities (sigmoid or softmax), or unchanged."""
+    if problem.task == "binary":
+        return torch.sigmoid(torch.cat([-outputs, outputs], 1))
+    return torch.softmax(outputs, 1) if problem.task == "multiclass" else outputs
+
+
+def negative_log_likelihood(outputs: Float[Tensor, "batch outputs"], problem: Problem) -> Tensor:
+    """Negative log-likelihood of the training targets, summed over points (nats)."""
+    if problem.task == "binary":
+        target = problem.targets.to(outputs.dtype)
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], target, reduction="sum")
+    if problem.task == "multiclass":
+        return F.cross_entropy(outputs, problem.targets, reduction="sum")
+    return ((outputs[:, 0] - problem.targets) ** 2).sum() / (2 * problem.noise**2)
+
+
+def fit_map(
+    architecture: Architecture,
+    problem: Problem,
+    prior: Prior,
+    *,
+    seed: int = 0,
+    gradient_tolerance: float = 1e-5,
+    max_iterations: int = 20_000,
+) -> MapFit:
+    """Train a network to a mode of its posterior by L-BFGS in float64.
+
+    The objective is the summed negative log-likelihood plus ½ Σᵢ λᵢ θᵢ²: regularised training
+    is MAP estimation (§2.1). Which mode is found depends on `seed`, the start.
+
+    Raises:
+        ValueError: the architecture's output count does not suit the problem.
+        RuntimeError: L-BFGS stopped with a larger gradient norm than `gradient_tolerance`.
+    """
+    if architecture.outputs != problem.outputs:
+        raise ValueError(
+            f"architecture: {architecture.outputs} outputs, but {problem.name!r} "
+            f"({problem.task}) needs {problem.outputs}."
+        )
+    network = architecture.build(seed)
+    objective = _flat_objective(network, problem, prior.precisions(architecture))
+    start = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
+    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 30}
+    options |= {"gtol": gradient_tolerance / architecture.parameters**0.5, "ftol": 0.0}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    norm = float(np.linalg.norm(found.jac))
+    if norm > gradient_tolerance:
+        raise RuntimeError(
+            f"fit_map: stopped after {found.nit} iterations at gradient norm {norm:.1e} "
+            f"> {gradient_tolerance:.1e} ({found.message}); raise max_iterations or change seed."
+        )
+    nn.utils.vector_to_parameters(torch.from_numpy(found.x), network.parameters())
+    return MapFit(network.eval().requires_grad_(False), float(found.fun), norm, int(found.nit))
+
+
+def _flat_objective(network: nn.Module, problem: Problem, precisions: Tensor):  # type: ignore[no-untyped-def]
+    """The negative log-posterior and its gradient as a function of one flat NumPy vector."""
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.from_numpy(flat)
+        nn.utils.vector_to_parameters(weights, network.parameters())
+        loss = negative_log_likelihood(network(problem.inputs), problem)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        gradient = nn.utils.parameters_to_vector(gradients) + precisions * weights
+        total = loss + (precisions * weights**2).sum() / 2
+        return total.item(), gradient.numpy().astype(np.float64)
+
+    return objective
