@@ -1,0 +1,107 @@
+"""Computes the expensive records, one file each; a run that was cut off resumes where it was.
+
+    python -m gnuq.records              # whatever is missing
+    python -m gnuq.records --prior unit-1 --problem xor --seed 0 --again
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from gnuq import artefacts, protocol
+from gnuq.protocol import Experiment
+
+
+def posterior_record(experiment: Experiment) -> tuple[pd.DataFrame, dict]:
+    """Sample one posterior and reduce it to moments of the prediction at every grid point.
+
+    Returns:
+        The table (one row per grid point; the moments of either half of the chains, for the
+        noise ceiling), and the configuration with the sampler's own report.
+    """
+    from gnuq.posteriors import diagnostics, hmc  # PyMC and JAX: seconds to import
+
+    architecture, problem = experiment.architecture, experiment.problem
+    draws = hmc.sample_posterior(architecture, problem, experiment.prior, protocol.SAMPLER)
+    points = experiment.grid.points
+    predictions = hmc.posterior_predictions(draws, architecture, problem, points)[..., 0]
+    found = diagnostics.convergence(predictions)
+    frame = pd.DataFrame({"x": points[:, 0].numpy(), "y": points[:, 1].numpy()})
+    frame = frame.assign(
+        **moments(predictions),
+        r_hat=found.r_hat.round(4).astype(np.float32),
+        effective_samples=found.effective_samples.round().astype(np.int32),
+    )
+    configuration = {
+        "experiment": asdict(experiment),
+        "points": protocol.POINTS,
+        "noise": problem.noise,
+        "prior": asdict(experiment.prior),
+        "hidden": list(architecture.hidden),
+        "parameters": architecture.parameters,
+        "sampler": asdict(protocol.SAMPLER),
+        "dtype": "float32",
+        "r_hat_max": float(found.r_hat.max()),
+        "effective_samples_min": float(found.effective_samples.min()),
+        "divergences": draws.divergences,
+        "acceptance": draws.acceptance.round(3).tolist(),
+        "step_size": draws.step_size.round(5).tolist(),
+        "leapfrog_steps": round(draws.leapfrog_steps, 1),
+    }
+    return frame, configuration
+
+
+def moments(predictions: Float[np.ndarray, "chains draws grid"]) -> dict[str, np.ndarray]:
+    """Mean and variance over the first and the second half of the chains, and mean entropy.
+
+    The probabilities are those of class 1; the entropy (nats) is that of the Bernoulli.
+    """
+    columns: dict[str, np.ndarray] = {}
+    half = predictions.shape[0] // 2
+    for name, part in (("a", predictions[:half]), ("b", predictions[half:])):
+        columns[f"mean_{name}"] = part.mean((0, 1), dtype=np.float64).astype(np.float32)
+        columns[f"variance_{name}"] = part.var((0, 1), dtype=np.float64).astype(np.float32)
+    p = np.clip(predictions, 1e-30, 1 - 1e-7)
+    entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
+    columns["entropy"] = entropy.mean((0, 1), dtype=np.float64).astype(np.float32)
+    return columns
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compute the records that the options select and that are not there yet."""
+    parser = argparse.ArgumentParser(prog="python -m gnuq.records", description=__doc__)
+    parser.add_argument("--problem", choices=protocol.HIDDEN)
+    parser.add_argument("--prior", choices=protocol.PRIORS)
+    parser.add_argument("--seed", type=int, choices=protocol.DATA_SEEDS)
+    parser.add_argument("--again", action="store_true", help="recompute what is there")
+    options = parser.parse_args(arguments)
+    for experiment in protocol.experiments():
+        wanted = (
+            options.problem in (None, experiment.problem_name)
+            and options.prior in (None, experiment.prior_name)
+            and options.seed in (None, experiment.seed)
+        )
+        if not wanted or (artefacts.exists("records", experiment.record) and not options.again):
+            continue
+        began = time.perf_counter()
+        frame, configuration = posterior_record(experiment)
+        seconds = time.perf_counter() - began
+        artefacts.save(
+            "records", experiment.record, frame, configuration=configuration, seconds=seconds
+        )
+        print(
+            f"{experiment.record}: {seconds:.0f} s, r̂ ≤ {configuration['r_hat_max']:.4f}, "
+            f"ESS ≥ {configuration['effective_samples_min']:.0f}, "
+            f"{configuration['divergences']} divergences",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
