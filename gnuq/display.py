@@ -87,11 +87,16 @@ def figure_html(figure: BaseFigure, alt: str, caption: str | None, name: str | N
     height = int(figure.layout.height or DEFAULT_HEIGHT)
     text = html.escape(alt)
     identifier = "" if name is None else f' id="{name}"'
-    legend = "" if caption is None else f"<figcaption>{html.escape(caption)}</figcaption>"
+    # MathJax leaves what a cell puts out alone unless a class asks for it.
+    below = (
+        ""
+        if caption is None
+        else f'<figcaption class="mathjax_process">{html.escape(caption)}</figcaption>'
+    )
     return (
-        f'<figure class="gnuq-figure"{identifier} style="--gnuq-height: {height}px">'
+        f'<figure class="gnuq-figure mathjax_ignore"{identifier} style="--gnuq-height: {height}px">'
         f'<div class="gnuq-plot" role="img" aria-label="{text}">'
-        f'<p class="gnuq-alt">{text}</p></div>{legend}'
+        f'<p class="gnuq-alt">{text}</p></div>{below}'
         f'<script type="application/json" class="gnuq-data">{figure_json(figure)}</script>'
         "</figure>"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,13 +72,21 @@ class Prior:
 
     def precisions(self, architecture: Architecture) -> Float[Tensor, " parameters"]:
         """Prior precision of every parameter, in the order of `module.parameters()`."""
-        return torch.cat(list(self._blocks(architecture)))
+        network = architecture.build()
+        variances = self.variances(network)
+        return torch.cat(
+            [torch.full_like(p.flatten(), 1 / variances[n]) for n, p in network.named_parameters()]
+        ).detach()
 
-    def _blocks(self, architecture: Architecture) -> Iterator[Tensor]:
-        for fan_in, fan_out in architecture.layers:
-            factor = fan_in if self.scaling == "fan_in" else 1
-            yield torch.full((fan_in * fan_out,), self.precision * factor, dtype=torch.float64)
-            yield torch.full((fan_out,), self.precision, dtype=torch.float64)
+    def variances(self, network: nn.Module) -> dict[str, float]:
+        """Prior variance of every parameter tensor, by name: constant within a tensor."""
+        return {
+            name: 1 / (self.precision * (p.shape[1] if self._scaled(p) else 1))
+            for name, p in network.named_parameters()
+        }
+
+    def _scaled(self, parameter: Tensor) -> bool:
+        return self.scaling == "fan_in" and parameter.ndim == 2
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def negative_log_likelihood(outputs: Float[Tensor, "batch outputs"], problem: Pr
     return ((outputs[:, 0] - problem.targets) ** 2).sum() / (2 * problem.noise**2)
 
 
+@torch.enable_grad()
 def fit_map(
     architecture: Architecture,
     problem: Problem,
