@@ -13,7 +13,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ import numpy as np
 if TYPE_CHECKING:
     from plotly.basedatatypes import BaseFigure
 
-# The website swaps exactly these colours for lighter ones in the dark theme (book/static/figures.js),
-# so a figure that uses them is readable in both. Blue and vermillion stay apart for colour-blind eyes.
+# In the dark theme the website swaps exactly these for lighter ones (book/static/figures.js), so
+# figures that use them are readable in both. Blue and vermillion differ for colour-blind eyes too.
 COLOURS: Mapping[str, str] = MappingProxyType(
     {
         "epistemic": "#0068a8",
@@ -59,15 +59,17 @@ def show(
         TypeError: If an argument has the wrong type.
         ValueError: If `alt` or `caption` is blank, or `name` cannot be an HTML identifier.
     """
-    from IPython.display import HTML, display
+    from IPython.display import display
 
+    publish: Callable[..., None] = display  # IPython does not say its types
     _check(figure, alt, caption, name)
     if in_book():
-        display({"text/html": figure_html(figure, alt, caption, name), "text/plain": alt}, raw=True)
+        publish({"text/html": figure_html(figure, alt, caption, name), "text/plain": alt}, raw=True)
         return
-    display(figure)
+    publish(figure)
     if caption is not None:
-        display(HTML(f"<p><em>{html.escape(caption, quote=False)}</em></p>"))
+        text = html.escape(caption, quote=False)
+        publish({"text/html": f"<p><em>{text}</em></p>", "text/plain": caption}, raw=True)
 
 
 def in_book() -> bool:
@@ -118,7 +120,7 @@ def figure_json(figure: BaseFigure) -> str:
 
 
 def _compact(value: Any) -> Any:
-    """Store large arrays of doubles as floats, where no number changes by more than 1e-6 of itself."""
+    """Store large arrays of doubles as floats, if no number changes by over 1e-6 of itself."""
     if isinstance(value, list):
         return [_compact(item) for item in value]
     if not isinstance(value, dict):

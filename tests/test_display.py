@@ -13,7 +13,6 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from gnuq import display
 from gnuq.display import COLOURS, figure_html, figure_json, show
 
 STATIC = Path(__file__).parents[1] / "book" / "static"
@@ -80,7 +79,7 @@ def test_a_live_kernel_gets_plotlys_own_figure(
     figure = _heatmap(np.eye(2))
     show(figure, alt="It falls.", caption="A < B")
     assert shown[0] is figure
-    assert "A &lt; B" in shown[1].data
+    assert "A &lt; B" in shown[1]["text/html"]
     show(figure, alt="It falls.")
     assert len(shown) == 3
 

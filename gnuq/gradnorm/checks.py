@@ -94,10 +94,10 @@ def call(model: nn.Module, inputs: Any) -> Any:
     except (RuntimeError, IndexError, ValueError) as error:
         tensors = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
         shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in tensors)
-        if any(not x.is_floating_point() for x in tensors) and "dtype" in str(error):
+        if "dtype" in str(error):
             raise TypeError(
-                f"inputs: {shapes}; the model needs floating-point inputs: convert them with "
-                f".to({next(model.parameters()).dtype})."
+                f"inputs: {shapes}; the model computes in {next(model.parameters()).dtype}: "
+                f"convert them with .to({next(model.parameters()).dtype}). ({error})"
             ) from error
         raise ValueError(f"inputs: the model failed on {shapes}: {error}") from error
 

@@ -166,6 +166,7 @@ def squared_gradient_norms(
     )
 
 
+@torch.enable_grad()
 def gradient_factors(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientFactors:
     """All per-example gradients in factored form; arguments and errors as in the norms.
 
@@ -195,6 +196,7 @@ def total_norm(uses: list[Factor]) -> Float[Tensor, " batch"]:
     return total
 
 
+@torch.enable_grad()
 def _norms(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientNorms:
     recorder, values, columns = _forward(model, inputs, objective)
     uses = _use_counts(recorder)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -126,7 +127,10 @@ class Call:
 
         batched = [leaves[i].detach() for i in split]
         deltas = list(self.deltas.values())
-        found, outputs = per_example(self.module, self.touched, (batched, run), deltas)
+        try:
+            found, outputs = per_example(self.touched, (batched, run), deltas)
+        except RuntimeError as error:
+            raise UnsupportedModule(f"{self.described}: cannot run on one example: {error}") from error
         for i, got in zip(self.deltas, outputs, strict=True):
             if not close(self.outputs[i], got):
                 raise UnsupportedModule(
@@ -134,6 +138,14 @@ class Call:
                     "on the batch, so its examples are not independent along dimension 0."
                 )
         return found
+
+
+def _computes_with_parameters(module: nn.Module) -> bool:
+    """Whether to record a module: a parametrisation's list only serves the module around it."""
+    if isinstance(module, ParametrizationList):
+        return False
+    owned = next(module.parameters(recurse=False), None) is not None
+    return owned or is_parametrized(module)
 
 
 def differentiable(outputs: Any) -> list[Tensor]:
@@ -203,10 +215,11 @@ class Recorder:
                     parameter.requires_grad_(False)
                     stack.callback(parameter.requires_grad_, True)
             for name, module in self.model.named_modules():
-                if next(module.parameters(recurse=False), None) is not None:
+                if _computes_with_parameters(module):
                     self._hook(stack, name, module)
-            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-            torch.backends.mha.set_fastpath_enabled(False)
+            mha = torch.backends.mha  # its fast path hides which module uses which weight
+            stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+            mha.set_fastpath_enabled(False)
             with torch.enable_grad(), _Watch(self.names, self._used):
                 yield
 
@@ -222,7 +235,8 @@ class Recorder:
             call.versions = [tensor._version for tensor in call.tensors()]
             return self._finish(call, output)
 
-        stack.enter_context(_removing(module.register_forward_pre_hook(enter, with_kwargs=True)))
+        hook = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        stack.enter_context(_removing(hook))
         hook = module.register_forward_hook(leave, with_kwargs=True, prepend=True)
         stack.enter_context(_removing(hook))
 

@@ -128,7 +128,6 @@ def rms_norm(module: nn.Module, x: Tensor) -> Backward:
 
 
 def per_example(
-    module: nn.Module,
     parameters: dict[str, Tensor],
     arguments: tuple[list[Tensor], Callable],
     deltas: list[Tensor],
@@ -136,10 +135,9 @@ def per_example(
     """The generic rule: module-local vector–Jacobian products, one a example.
 
     Args:
-        module: any module that treats dimension 0 as the batch, examples independent.
         parameters: the parameters to differentiate, by their name inside the module.
-        arguments: the call's batched tensors, and a function from such tensors (of any batch
-            size) to the module's output tensors, given as `call(parameters, tensors)`.
+        arguments: the call's batched tensors, and the module as `call(parameters, tensors)`,
+            which returns its output tensors for such tensors of any batch size.
         deltas: the objective's gradient at each output tensor.
 
     Returns:
