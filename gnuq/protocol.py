@@ -21,6 +21,8 @@ RESOLUTION = 100
 MARGIN = 0.12
 INSIDE = 0.9
 SAMPLER = HMC()
+#: Name of the result that holds the correlations of all experiments.
+VALIDATION = "validation-binary"
 
 #: Hidden layers of each problem's network: Appendix A's 1 185 parameters, or logistic regression.
 HIDDEN = {"linear": (), "xor": (32, 32), "rings": (32, 32)}

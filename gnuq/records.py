@@ -1,7 +1,8 @@
 """Computes the expensive records, one file each; a run that was cut off resumes where it was.
 
-    python -m gnuq.records              # whatever is missing
+    python -m gnuq.records              # whatever posteriors are missing
     python -m gnuq.records --prior unit-1 --problem xor --seed 0 --again
+    python -m gnuq.records --validation # all correlations, from the records
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from gnuq import artefacts, protocol
+from gnuq import artefacts, protocol, results
 from gnuq.protocol import Experiment
 
 
@@ -73,6 +74,39 @@ def moments(predictions: Float[np.ndarray, "chains draws grid"]) -> dict[str, np
     return columns
 
 
+def save_posterior(experiment: Experiment) -> None:
+    """Compute and save the record of one posterior, and say how it went."""
+    began = time.perf_counter()
+    frame, configuration = posterior_record(experiment)
+    seconds = time.perf_counter() - began
+    artefacts.save(
+        "records", experiment.record, frame, configuration=configuration, seconds=seconds
+    )
+    print(
+        f"{experiment.record}: {seconds:.0f} s, r̂ ≤ {configuration['r_hat_max']:.4f}, "
+        f"ESS ≥ {configuration['effective_samples_min']:.0f}, "
+        f"{configuration['divergences']} divergences",
+        flush=True,
+    )
+
+
+def save_validation() -> None:
+    """Correlate every method with every record, for every start of the MAP training."""
+    began = time.perf_counter()
+    experiments = protocol.experiments()
+    frame = results.validation(experiments, map_seeds=protocol.MAP_SEEDS)
+    configuration = {
+        "experiments": [asdict(experiment) for experiment in experiments],
+        "map_seeds": list(protocol.MAP_SEEDS),
+        "inside": protocol.INSIDE,
+        "dtype": "float64",
+    }
+    seconds = time.perf_counter() - began
+    artefacts.save(
+        "results", protocol.VALIDATION, frame.round(6), configuration=configuration, seconds=seconds
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Compute the records that the options select and that are not there yet."""
     parser = argparse.ArgumentParser(prog="python -m gnuq.records", description=__doc__)
@@ -80,27 +114,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prior", choices=protocol.PRIORS)
     parser.add_argument("--seed", type=int, choices=protocol.DATA_SEEDS)
     parser.add_argument("--again", action="store_true", help="recompute what is there")
+    parser.add_argument("--validation", action="store_true", help="the correlations instead")
     options = parser.parse_args(arguments)
+    if options.validation:
+        save_validation()
+        return
     for experiment in protocol.experiments():
         wanted = (
             options.problem in (None, experiment.problem_name)
             and options.prior in (None, experiment.prior_name)
             and options.seed in (None, experiment.seed)
         )
-        if not wanted or (artefacts.exists("records", experiment.record) and not options.again):
-            continue
-        began = time.perf_counter()
-        frame, configuration = posterior_record(experiment)
-        seconds = time.perf_counter() - began
-        artefacts.save(
-            "records", experiment.record, frame, configuration=configuration, seconds=seconds
-        )
-        print(
-            f"{experiment.record}: {seconds:.0f} s, r̂ ≤ {configuration['r_hat_max']:.4f}, "
-            f"ESS ≥ {configuration['effective_samples_min']:.0f}, "
-            f"{configuration['divergences']} divergences",
-            flush=True,
-        )
+        if wanted and (options.again or not artefacts.exists("records", experiment.record)):
+            save_posterior(experiment)
 
 
 if __name__ == "__main__":

@@ -200,6 +200,63 @@ def table(
     return pd.DataFrame(rows)
 
 
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of correlations as text: mean (lowest to highest seed), then the paper's pair.
+
+    Args:
+        table: what `table_5` and `table_6` return.
+
+    Returns:
+        One row per problem and comparison, indexed by both; a dash where the paper has none.
+    """
+
+    def spread(row: pd.Series, key: str) -> str:
+        return f"{row[key]:.2f} ({row[key + '_low']:.2f} to {row[key + '_high']:.2f})"
+
+    rows = [
+        {
+            "problem": row["problem"],
+            "comparison": LABELS[row["comparison"]],
+            "Pearson, ours": spread(row, "r"),
+            "Spearman, ours": spread(row, "rho"),
+            "paper, 1st column": "–" if np.isnan(row["r_paper"]) else f"{row['r_paper']:.2f}",
+            "paper, 2nd column": "–" if np.isnan(row["rho_paper"]) else f"{row['rho_paper']:.2f}",
+        }
+        for _, row in table.iterrows()
+    ]
+    return pd.DataFrame(rows).set_index(["problem", "comparison"])
+
+
+def means(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Means over data seeds and MAP seeds, modes that are the zero network left out.
+
+    Args:
+        correlations: what `validation` returns, any priors and regions.
+
+    Returns:
+        problem, prior, region, quantity, comparison, pearson, spearman, and `flat`, the share
+        of modes that are the zero network.
+    """
+    keys = ["problem", "prior", "region", "quantity", "comparison"]
+    grouped = correlations.groupby(keys, sort=False)
+    return grouped[["pearson", "spearman", "flat"]].mean().reset_index()
+
+
+def basin_spread(correlations: pd.DataFrame) -> pd.DataFrame:
+    """How far the correlations move with the start of the MAP training alone.
+
+    Returns:
+        Per problem and comparison of the primary setting on the wide grid: the largest range
+        over MAP seeds of one data seed, for Pearson and for Spearman.
+    """
+    primary = correlations[
+        (correlations["prior"] == protocol.PRIMARY) & (correlations["region"] == "wide")
+    ]
+    keys = ["problem", "quantity", "comparison", "seed"]
+    spans = primary.groupby(keys, sort=False)[["pearson", "spearman"]].agg(np.ptp)
+    return spans.groupby(level=[0, 1, 2], sort=False).max().reset_index()
+
+
 def primary_experiments() -> list[Experiment]:
     """The primary setting: every problem, every data seed."""
     return [Experiment(p, protocol.PRIMARY, s) for p in protocol.HIDDEN for s in protocol.DATA_SEEDS]
