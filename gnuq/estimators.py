@@ -55,7 +55,7 @@ def entropy_decomposition(
     return Decomposition(total, aleatoric, total - aleatoric)
 
 
-def label_wise_decomposition(probabilities: Float[Tensor, "draws *batch"]) -> Decomposition:
+def label_wise_decomposition(probabilities: Float[Tensor, " draws *batch"]) -> Decomposition:
     """Eq. (2), §2.2: p̄(1 − p̄) = E[p(1 − p)] + Var[p], for every class by itself.
 
     Args:
@@ -147,7 +147,7 @@ def epistemic(
     return squared_gradient_norms(model, inputs, objective, batch_size=batch_size)
 
 
-def predictions_from(outputs: Float[Tensor, "batch *outputs"], link: Link) -> Tensor:
+def predictions_from(outputs: Float[Tensor, " batch *outputs"], link: Link) -> Tensor:
     """The model's outputs as predictions; a single output column is dropped.
 
     Raises:

@@ -163,7 +163,9 @@ def table_dots(table: pd.DataFrame, labels: dict[str, str], *, colour: str) -> g
     figure.update_yaxes(
         tickvals=np.arange(len(labels))[::-1], ticktext=list(labels.values()), col=1
     )
-    figure.update_xaxes(range=[min(-0.05, float(kept[["r_low", "rho_low"]].min().min()) - 0.05), 1.05])
+    figure.update_xaxes(
+        range=[min(-0.05, float(kept[["r_low", "rho_low"]].min().min()) - 0.05), 1.05]
+    )
     figure.update_layout(
         height=150 + 48 * len(labels),
         margin={"l": 20, "r": 20, "t": 50, "b": 80},
@@ -233,9 +235,9 @@ def gradient_bars(gradients: pd.DataFrame) -> go.Figure:
         gradients: rows inputs (the index labels them), columns parameters (named).
     """
     limit = 1.05 * float(gradients.abs().to_numpy().max())
+    titles = [f"x = {x}, ‖g‖² = {(g**2).sum():.4f}" for x, g in gradients.iterrows()]
     figure = go.Figure()
-    steps = []
-    for i, (label, row) in enumerate(gradients.iterrows()):
+    for i, (_, row) in enumerate(gradients.iterrows()):
         figure.add_bar(
             x=list(gradients.columns),
             y=row.to_numpy(),
@@ -243,13 +245,16 @@ def gradient_bars(gradients: pd.DataFrame) -> go.Figure:
             marker_color=COLOURS["epistemic"],
             hovertemplate="%{x}: %{y:.4f}<extra></extra>",
         )
-        visible = [j == i for j in range(len(gradients))]
-        title = f"x = {label}, ‖g‖² = {float((row**2).sum()):.4f}"
-        steps.append(
-            {"label": str(label), "method": "update", "args": [{"visible": visible}, {"title.text": title}]}
-        )
+    steps = [
+        {
+            "label": str(label),
+            "method": "update",
+            "args": [{"visible": [j == i for j in range(len(titles))]}, {"title.text": titles[i]}],
+        }
+        for i, label in enumerate(gradients.index)
+    ]
     figure.update_layout(
-        title_text=steps[0]["args"][1]["title.text"],
+        title_text=titles[0],
         title_font_size=15,
         height=420,
         showlegend=False,
@@ -272,7 +277,10 @@ def variance_curves(frame: pd.DataFrame) -> go.Figure:
     curves = [name for name in frame.columns if name != "x"]
     for name, dash, shade in zip(curves, dashes, shades, strict=False):
         figure.add_scatter(
-            x=frame["x"], y=frame[name], name=name, line={"dash": dash, "color": shade, "width": 2.5}
+            x=frame["x"],
+            y=frame[name],
+            name=name,
+            line={"dash": dash, "color": shade, "width": 2.5},
         )
     figure.update_layout(
         height=420,

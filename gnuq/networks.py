@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +34,7 @@ class Architecture:
     def layers(self) -> list[tuple[int, int]]:
         """(fan-in, fan-out) of every linear layer, from the input upwards."""
         widths = (self.inputs, *self.hidden, self.outputs)
-        return list(zip(widths[:-1], widths[1:], strict=True))
+        return list(itertools.pairwise(widths))
 
     @property
     def parameters(self) -> int:
@@ -159,8 +161,8 @@ def fit_map(
     network = architecture.build(seed)
     objective = _flat_objective(network, problem, prior.precisions(architecture))
     start = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
-    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 30}
-    options |= {"gtol": gradient_tolerance / architecture.parameters**0.5, "ftol": 0.0}
+    options: dict[str, float] = {"maxiter": max_iterations, "maxfun": 2 * max_iterations}
+    options |= {"maxcor": 30, "gtol": gradient_tolerance / architecture.parameters**0.5, "ftol": 0}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     norm = float(np.linalg.norm(found.jac))
     if norm > gradient_tolerance:
@@ -172,7 +174,9 @@ def fit_map(
     return MapFit(network.eval().requires_grad_(False), float(found.fun), norm, int(found.nit))
 
 
-def _flat_objective(network: nn.Module, problem: Problem, precisions: Tensor):  # type: ignore[no-untyped-def]
+def _flat_objective(
+    network: nn.Module, problem: Problem, precisions: Tensor
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """The negative log-posterior and its gradient as a function of one flat NumPy vector."""
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:

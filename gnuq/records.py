@@ -1,8 +1,8 @@
 """Computes the expensive records, one file each; a run that was cut off resumes where it was.
 
-    python -m gnuq.records              # whatever posteriors are missing
-    python -m gnuq.records --prior unit-1 --problem xor --seed 0 --again
-    python -m gnuq.records --validation # all correlations, from the records
+python -m gnuq.records              # whatever posteriors are missing
+python -m gnuq.records --prior unit-1 --problem xor --seed 0 --again
+python -m gnuq.records --validation # all correlations, from the records
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from gnuq import artefacts, paper, protocol
 from gnuq.estimators import aleatoric, epistemic
 from gnuq.networks import MapFit, fit_map
 from gnuq.posteriors import laplace
+from gnuq.problems import PROBLEMS
 from gnuq.protocol import Experiment
 
 #: Columns of `maps` that estimate each of the record's quantities: (estimate, reference).
@@ -48,6 +49,31 @@ LABELS = {
     "point_total": "p(1 − p) vs HMC's total",
     "second_order": "p(1 − p) − gᵀΣg (Laplace Σ) vs HMC",
 }
+
+
+#: The comparisons that the chapter's figures show, with their labels, top first.
+EPISTEMIC_LABELS = {k: LABELS[k] for k in EPISTEMIC}
+ALEATORIC_LABELS = {k: LABELS[k] for k in ALEATORIC}
+
+
+def settings() -> pd.DataFrame:
+    """The primary setting as a table: what was fixed, and whether the paper says it."""
+    sampler = protocol.SAMPLER
+    hidden = {name: "–".join(map(str, (2, *h, 1))) for name, h in protocol.HIDDEN.items()}
+    rows = [
+        ("networks", "; ".join(f"{k}: {v}" for k, v in hidden.items()), "width inferred"),
+        ("activation", "tanh", "smooth; name lost in the text"),
+        ("prior", protocol.PRIOR_LABELS[protocol.PRIMARY] + ", every weight", "not stated"),
+        ("training points", str(protocol.POINTS), "not stated"),
+        ("noise", "; ".join(f"{k}: {PROBLEMS[k].noise:g}" for k in hidden), "not stated"),
+        ("data seeds", ", ".join(map(str, protocol.DATA_SEEDS)), "not stated"),
+        ("grid", f"{protocol.RESOLUTION} × {protocol.RESOLUTION}, {protocol.MARGIN:.0%} beyond "
+                 "the data on each side", "“dense grid”"),
+        ("sampler", f"HMC, {sampler.chains} chains × ({sampler.tune} + {sampler.draws}), "
+                    f"target acceptance {sampler.target_accept}", "HMC with dual averaging"),
+        ("point estimate", "L-BFGS to a gradient norm below 1e-5", "not stated"),
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["", "here", "in the paper's text"]).set_index("")
 
 
 def reference(experiment: Experiment) -> pd.DataFrame:
@@ -194,7 +220,11 @@ def table(
         row = {"problem": problem, "comparison": name, "n": int(part["pearson"].notna().sum())}
         for short, column in (("r", "pearson"), ("rho", "spearman")):
             values = part[column]
-            row |= {short: values.mean(), f"{short}_low": values.min(), f"{short}_high": values.max()}
+            row |= {
+                short: values.mean(),
+                f"{short}_low": values.min(),
+                f"{short}_high": values.max(),
+            }
         r, rho = printed.get(str(problem), {}).get(str(name), (np.nan, np.nan))
         rows.append(row | {"r_paper": r, "rho_paper": rho})
     return pd.DataFrame(rows)
@@ -259,7 +289,9 @@ def basin_spread(correlations: pd.DataFrame) -> pd.DataFrame:
 
 def primary_experiments() -> list[Experiment]:
     """The primary setting: every problem, every data seed."""
-    return [Experiment(p, protocol.PRIMARY, s) for p in protocol.HIDDEN for s in protocol.DATA_SEEDS]
+    return [
+        Experiment(p, protocol.PRIMARY, s) for p in protocol.HIDDEN for s in protocol.DATA_SEEDS
+    ]
 
 
 def table_5(correlations: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -311,3 +343,33 @@ def convergence() -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def worst_convergence(found: pd.DataFrame) -> pd.DataFrame:
+    """The worst diagnostics over data seeds, per problem and prior.
+
+    Args:
+        found: what `convergence` returns.
+    """
+    grouped = found.groupby(["problem", "prior"], sort=False)
+    return grouped.agg(
+        r_hat=("r_hat", "max"),
+        effective_samples=("effective_samples", "min"),
+        divergences=("divergences", "sum"),
+        acceptance=("acceptance", "min"),
+        leapfrog_steps=("leapfrog_steps", "mean"),
+    ).rename(index=protocol.PRIOR_LABELS, level="prior")
+
+
+def flat_modes(correlations: pd.DataFrame) -> pd.DataFrame:
+    """How many of the modes found are the zero network, by problem and prior."""
+    starts = correlations.drop_duplicates(["problem", "prior", "seed", "map_seed"])
+    counts = starts.groupby(["problem", "prior"], sort=False)["flat"].agg(["sum", "size"])
+    shown = counts["sum"].astype(str) + " of " + counts["size"].astype(str)
+    return (
+        shown.reset_index(name="n")
+        .pivot_table(index="problem", columns="prior", values="n", aggfunc="first", sort=False)[
+            list(protocol.PRIORS)
+        ]
+        .rename(columns=protocol.PRIOR_LABELS)
+    )

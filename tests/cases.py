@@ -113,9 +113,7 @@ def convolutional() -> nn.Module:
 
 def weight_normalised() -> nn.Module:
     """Keeps the type Linear, but owns other parameters."""
-    return nn.Sequential(
-        torch.nn.utils.weight_norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2)
-    )
+    return nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2))
 
 
 def parametrised() -> nn.Module:

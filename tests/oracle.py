@@ -36,9 +36,7 @@ def _one(value: Tensor, parameters: list[Tensor]) -> list[Tensor]:
     if not value.requires_grad:
         return [torch.zeros_like(p) for p in parameters]
     found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    return [
-        torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)
-    ]
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
 
 
 def _batch(inputs: Tensor | tuple | Mapping) -> int:

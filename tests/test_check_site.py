@@ -30,7 +30,8 @@ GOOD = f"""<!DOCTYPE html><html><head>
 def checks() -> ModuleType:
     """The script, which is no part of the package."""
     spec = importlib.util.spec_from_file_location("check_site", SCRIPT)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)

@@ -97,7 +97,7 @@ def test_the_json_has_no_template_and_no_markup() -> None:
     figure.update_layout(template="plotly_white")
     text = figure_json(figure)
     assert "template" not in json.loads(text)["layout"]
-    assert not re.search("[<>&]", text)
+    assert not re.search(r"[<>&]", text)
 
 
 def test_large_arrays_take_half_the_bytes_and_keep_their_values() -> None:

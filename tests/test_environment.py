@@ -73,7 +73,7 @@ def test_the_lock_leaves_the_choice_of_cuda_to_torch() -> None:
 
 
 def test_the_packages_that_the_user_named_are_all_there() -> None:
-    assert NAMED_BY_THE_USER <= {requirement.name for requirement in required()}
+    assert {requirement.name for requirement in required()} >= NAMED_BY_THE_USER
 
 
 def test_conda_installs_the_lock_and_the_package() -> None:

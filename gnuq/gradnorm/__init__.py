@@ -14,13 +14,13 @@ from gnuq.gradnorm.engine import (
     gradient_factors,
     squared_gradient_norms,
 )
-from gnuq.gradnorm.recorder import UnsupportedModule
+from gnuq.gradnorm.recorder import UnsupportedModuleError
 from gnuq.gradnorm.rules import rule
 
 __all__ = [
     "GradientFactors",
     "GradientNorms",
-    "UnsupportedModule",
+    "UnsupportedModuleError",
     "gradient_factors",
     "rule",
     "squared_gradient_norms",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from gnuq.gradnorm.recorder import Call, Recorder, UnsupportedModule
+from gnuq.gradnorm.recorder import Recorder, UnsupportedModuleError
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -33,7 +33,10 @@ def split(model: nn.Module, inputs: Any, batch_size: int | None) -> list[Any]:
     ]
     return [
         tree_unflatten(
-            [leaf if pieces is None else pieces[i] for leaf, pieces in zip(leaves, cut, strict=True)],
+            [
+                leaf if pieces is None else pieces[i]
+                for leaf, pieces in zip(leaves, cut, strict=True)
+            ],
             spec,
         )
         for i in range(-(-batch // batch_size))
@@ -49,7 +52,9 @@ def ready(model: nn.Module) -> None:
         raise ValueError("model: it has no parameters, so there is no gradient to measure.")
     for name, parameter in parameters.items():
         if parameter.is_floating_point() and not _finite(parameter):
-            raise ValueError(f"model: parameter {name!r} holds NaN or infinity; reload the weights.")
+            raise ValueError(
+                f"model: parameter {name!r} holds NaN or infinity; reload the weights."
+            )
     for name, module in model.named_modules():
         if module.training and _random_or_coupled(module):
             raise ValueError(
@@ -89,7 +94,7 @@ def call(model: nn.Module, inputs: Any) -> Any:
         if isinstance(inputs, Mapping):
             return model(**inputs)
         return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-    except UnsupportedModule:
+    except UnsupportedModuleError:
         raise
     except (RuntimeError, IndexError, ValueError) as error:
         tensors = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
@@ -134,7 +139,7 @@ def independent(recorder: Recorder, columns: Tensor) -> None:
     recorder.run_backward(columns[0].sum(), last=False)
     for one in recorder.calls:
         if any(bool(delta[1:].any()) for delta in one.deltas.values()):
-            raise UnsupportedModule(
+            raise UnsupportedModuleError(
                 f"{one.described}: dimension 0 is not the batch (time first, or examples that "
                 "depend on each other); put the batch first."
             )

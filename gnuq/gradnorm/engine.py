@@ -36,11 +36,11 @@ class GradientNorms:
             `values`. Unit: the objective's unit squared, per parameter unit squared.
     """
 
-    values: Float[Tensor, "batch *objectives"]
-    by_parameter: dict[str, Float[Tensor, "batch *objectives"]]
+    values: Float[Tensor, " batch *objectives"]
+    by_parameter: dict[str, Float[Tensor, " batch *objectives"]]
 
     @property
-    def total(self) -> Float[Tensor, "batch *objectives"]:
+    def total(self) -> Float[Tensor, " batch *objectives"]:
         """‖∇_θ s_b‖² over all parameters, shaped like `values`."""
         return torch.stack(list(self.by_parameter.values())).sum(0)
 
@@ -68,7 +68,7 @@ class GradientFactors:
         sizes: number of entries of every parameter tensor of the model, in its order.
     """
 
-    values: Float[Tensor, "batch *objectives"]
+    values: Float[Tensor, " batch *objectives"]
     factors: list[dict[str, list[Factor]]]
     sizes: dict[str, int]
 
@@ -109,17 +109,20 @@ class GradientFactors:
 
     def squared_norms(
         self, scale: Mapping[str, float] | None = None
-    ) -> Float[Tensor, "batch *objectives"]:
+    ) -> Float[Tensor, " batch *objectives"]:
         """The kernel's diagonal, Σ_j scale_j ‖∂s_b/∂θ_j‖², shaped like `values`."""
         columns = [
-            torch.stack([(scale[name] if scale else 1.0) * total_norm(f) for name, f in one.items()])
+            torch.stack(
+                [(scale[name] if scale else 1.0) * total_norm(f) for name, f in one.items()]
+            )
             for one in self.factors
         ]
         return torch.stack([c.sum(0) for c in columns], 1).reshape(self.values.shape)
 
     def jacobian(self) -> Float[Tensor, "rows parameters"]:
         """The gradients multiplied out, shape (batch·K, P), columns in the order of
-        `model.parameters()`: for small models only."""
+        `model.parameters()`: for small models only.
+        """
         return torch.stack([self._dense(one) for one in self.factors], 1).flatten(0, 1)
 
     def _dense(self, one: dict[str, list[Factor]]) -> Tensor:
@@ -150,15 +153,13 @@ def squared_gradient_norms(
         ValueError: empty batch, non-finite inputs or weights, wrong shapes, an objective that
             is not one scalar per example, a model in training mode with dropout.
         TypeError: integer inputs where the model needs floats.
-        UnsupportedModule: a module or a use of a parameter that cannot be accounted for; the
+        UnsupportedModuleError: a module or a use of a parameter that cannot be accounted for; the
             norm would be too small, so there is none.
 
     Source:
         §3, Eq. (4); the identities per layer are in `gnuq.gradnorm.rules`.
     """
-    parts = [
-        _norms(model, part, objective) for part in checks.split(model, inputs, batch_size)
-    ]
+    parts = [_norms(model, part, objective) for part in checks.split(model, inputs, batch_size)]
     names = parts[0].by_parameter
     return GradientNorms(
         torch.cat([part.values for part in parts]),
@@ -200,23 +201,30 @@ def total_norm(uses: list[Factor]) -> Float[Tensor, " batch"]:
 def _norms(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientNorms:
     recorder, values, columns = _forward(model, inputs, objective)
     uses = _use_counts(recorder)
-    start = torch.zeros_like(widen(columns.detach()))
-    norms = {name: start.clone() for name in recorder.names.values() if name in uses}
+    norms = {name: torch.zeros_like(widen(columns.detach())) for name in recorder.order(uses)}
     for k, (value, last) in enumerate(_scalars(columns)):
-        shared: dict[str, list[Factor]] = {}
-
-        def consume(name: str, factor: Factor) -> None:
-            if uses[name] == 1:
-                norms[name][:, k] = squared_norm(factor)
-            else:  # a parameter used more than once owes cross terms: wait for all its uses
-                shared.setdefault(name, []).append(factor)
-
-        _backward(recorder, value, consume, last=last)
-        for name, several in shared.items():
-            norms[name][:, k] = total_norm(several)
+        for name, norm in _norms_of_one(recorder, value, uses, last=last).items():
+            norms[name][:, k] = norm
     result = GradientNorms(values, {k: norm.reshape(values.shape) for k, norm in norms.items()})
     checks.finite_result(model, values, result.total)
     return result
+
+
+def _norms_of_one(
+    recorder: Recorder, value: Tensor, uses: dict[str, int], *, last: bool
+) -> dict[str, Tensor]:
+    """Squared norms of one objective's gradients, by parameter, as the backward pass runs."""
+    norms: dict[str, Tensor] = {}
+    shared: dict[str, list[Factor]] = {}
+
+    def consume(name: str, factor: Factor) -> None:
+        if uses[name] == 1:
+            norms[name] = squared_norm(factor)
+        else:  # a parameter used more than once owes cross terms: wait for all its uses
+            shared.setdefault(name, []).append(factor)
+
+    _backward(recorder, value, consume, last=last)
+    return norms | {name: total_norm(several) for name, several in shared.items()}
 
 
 def _forward(

@@ -35,7 +35,7 @@ class Tokens:
     values: Float[Tensor, "batch tokens features"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "batch *positions features"]) -> Tokens:
+    def of(cls, x: Float[Tensor, " batch *positions features"]) -> Tokens:
         """All dimensions between the first and the last become one of tokens."""
         return cls(widen(x).reshape(x.shape[0], -1, x.shape[-1]))
 
@@ -108,7 +108,7 @@ class Dense:
     gradient: Float[Tensor, "batch parameters"]
 
     @classmethod
-    def of(cls, gradient: Float[Tensor, "batch *shape"]) -> Dense:
+    def of(cls, gradient: Float[Tensor, " batch *shape"]) -> Dense:
         """Flatten everything but the batch."""
         return cls(widen(gradient).flatten(1))
 

@@ -9,7 +9,7 @@ silently too small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.rules import Backward, Rule, find_rule, per_example
 
 
-class UnsupportedModule(NotImplementedError):
+class UnsupportedModuleError(NotImplementedError):
     """A module, or a use of a parameter, whose gradient cannot be accounted for exactly."""
 
 
@@ -84,17 +84,17 @@ class Call:
             batch: the number of examples, which dimension 0 must be.
 
         Raises:
-            UnsupportedModule: the call does not keep the examples along dimension 0, its input
+            UnsupportedModuleError: the call does not keep the examples along dimension 0, its input
                 was overwritten, or its rule cannot handle the module's options.
         """
         if [tensor._version for tensor in self.tensors()] != self.versions:
-            raise UnsupportedModule(
+            raise UnsupportedModuleError(
                 f"{self.described}: its input was changed in place after the call; replace the "
                 "in-place operation (x += y) by x = x + y."
             )
         for delta in self.deltas.values():
             if delta.shape[:1] != (batch,):
-                raise UnsupportedModule(
+                raise UnsupportedModuleError(
                     f"{self.described}: its output of shape {tuple(delta.shape)} does not keep "
                     f"the {batch} examples along dimension 0 (broadcast positions, flattened or "
                     "routed tokens, time first); give every example its own row."
@@ -108,7 +108,7 @@ class Call:
             try:
                 self.backward = rule.prepare(self.module, self.tensors()[0].detach())
             except NotImplementedError as error:
-                raise UnsupportedModule(f"{self.described}: {error}.") from error
+                raise UnsupportedModuleError(f"{self.described}: {error}.") from error
         return {k: v for k, v in self.backward(self.deltas[0]).items() if k in self.touched}
 
     def _by_fallback(self, batch: int) -> dict[str, Factor]:
@@ -130,10 +130,12 @@ class Call:
         try:
             found, outputs = per_example(self.touched, (batched, run), deltas)
         except RuntimeError as error:
-            raise UnsupportedModule(f"{self.described}: cannot run on one example: {error}") from error
+            raise UnsupportedModuleError(
+                f"{self.described}: cannot run on one example: {error}"
+            ) from error
         for i, got in zip(self.deltas, outputs, strict=True):
             if not close(self.outputs[i], got):
-                raise UnsupportedModule(
+                raise UnsupportedModuleError(
                     f"{self.described}: run on one example at a time it gives other outputs than "
                     "on the batch, so its examples are not independent along dimension 0."
                 )
@@ -207,7 +209,7 @@ class Recorder:
         self._running: list[Call] = []
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None]:
         """Freeze the weights and record every call inside the block."""
         with ExitStack() as stack:
             for parameter in self.model.parameters():
@@ -244,7 +246,7 @@ class Recorder:
         """Charge a use to the innermost running call, or refuse it."""
         name = self.names[parameter]
         if not self._running:
-            raise UnsupportedModule(
+            raise UnsupportedModuleError(
                 f"parameter {name!r} is used by {function!r} outside the module that owns it; "
                 "its gradient would be missed. Call the owning module, or move the use into one."
             )
@@ -252,7 +254,7 @@ class Recorder:
         own = call.module.named_parameters(recurse=call.rule is None, remove_duplicate=False)
         local = [key for key, value in own if id(value) == parameter]
         if not local:
-            raise UnsupportedModule(
+            raise UnsupportedModuleError(
                 f"{call.described} uses parameter {name!r}, which belongs to another module; "
                 "its gradient would be missed. Register the parameter in this module too."
             )
@@ -261,9 +263,11 @@ class Recorder:
     def _finish(self, call: Call, output: Any) -> Any:
         """Put the outputs on the graph, hook their gradients, and keep the call."""
         if not torch.is_grad_enabled():
-            raise UnsupportedModule(f"{call.described}: called under no_grad; remove that block.")
+            raise UnsupportedModuleError(
+                f"{call.described}: called under no_grad; remove that block."
+            )
         if getattr(call.module, "batch_first", True) is False:
-            raise UnsupportedModule(f"{call.described}: set batch_first=True.")
+            raise UnsupportedModuleError(f"{call.described}: set batch_first=True.")
         leaves, spec = tree_flatten(output)
         index = 0
         for i, leaf in enumerate(leaves):
@@ -288,6 +292,10 @@ class Recorder:
         if self.arrived is not None and call.rule is not None:
             self.arrived(call)
 
+    def order(self, used: Container[str]) -> list[str]:
+        """The names among `used`, in the model's own order of parameters."""
+        return [name for name in self.names.values() if name in used]
+
     def run_backward(self, value: Tensor, *, last: bool) -> None:
         """Send the gradient of one scalar back to the activations; hooks receive every δ."""
         for call in self.calls:
@@ -296,7 +304,7 @@ class Recorder:
 
 
 @contextmanager
-def _removing(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+def _removing(handle: torch.utils.hooks.RemovableHandle) -> Generator[None]:
     try:
         yield
     finally:

@@ -149,7 +149,7 @@ def per_example(
         def run(values: dict[str, Tensor]) -> list[Tensor]:
             return call(values, [x[None] for x in tensors])
 
-        outputs, pullback = torch.func.vjp(run, parameters)
+        outputs, pullback, *_ = torch.func.vjp(run, parameters)
         (gradients,) = pullback([d[None] for d in deltas])
         return gradients, [y[0] for y in outputs]
 

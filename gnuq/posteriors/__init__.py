@@ -1,0 +1,1 @@
+"""Reference posteriors and approximations of them, one algorithm a file."""

@@ -36,7 +36,7 @@ class Convergence:
         return bool(self.r_hat.max() < MAX_R_HAT and worst)
 
 
-def convergence(predictions: Float[np.ndarray, "chains draws *points"]) -> Convergence:
+def convergence(predictions: Float[np.ndarray, " chains draws *points"]) -> Convergence:
     """r̂ and bulk ESS of each prediction, by ArviZ.
 
     Args:

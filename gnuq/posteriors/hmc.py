@@ -105,7 +105,8 @@ def sample_posterior(
     """
     if architecture.outputs != problem.outputs:
         raise ValueError(
-            f"architecture: {architecture.outputs} outputs; {problem.name!r} needs {problem.outputs}."
+            f"architecture: {architecture.outputs} outputs, but {problem.name!r} needs "
+            f"{problem.outputs}."
         )
     settings = settings or HMC()
     began = time.perf_counter()
@@ -185,7 +186,9 @@ def _transition(
 
     kernel = dynamic_hmc.build_kernel(integration_steps_fn=steps)
     length = settings.path_length
-    return lambda key, state, size: kernel(key, state, density, size, inverse_mass, (length / size,))
+    return lambda key, state, size: kernel(
+        key, state, density, size, inverse_mass, (length / size,)
+    )
 
 
 def posterior_predictions(

@@ -54,7 +54,7 @@ class DualLaplace:
 
     def variance(
         self, inputs: Float[Tensor, "batch d"], objective: Objective, *, batch_size: int = 2000
-    ) -> Float[Tensor, "batch *objectives"]:
+    ) -> Float[Tensor, " batch *objectives"]:
         """gᵀΣg, Eq. (3) with the Laplace covariance, for any objective of the outputs.
 
         With class probabilities as the objective this is the Laplace estimate of Table 5, with
@@ -85,7 +85,7 @@ class DiagonalLaplace:
 
     def variance(
         self, inputs: Float[Tensor, "batch d"], objective: Objective, *, batch_size: int = 2000
-    ) -> Float[Tensor, "batch *objectives"]:
+    ) -> Float[Tensor, " batch *objectives"]:
         """Σ_i σ_i² g_i² for any objective of the outputs."""
         parts = []
         for part in inputs.split(batch_size):
@@ -219,5 +219,8 @@ def _hessian_root(problem: Problem) -> Callable[[Tensor], Tensor]:
 def _flat_variances(network: nn.Module, prior: Prior) -> Float[Tensor, " parameters"]:
     variances = prior.variances(network)
     return torch.cat(
-        [torch.full((p.numel(),), variances[n], dtype=p.dtype) for n, p in network.named_parameters()]
+        [
+            torch.full((p.numel(),), variances[n], dtype=p.dtype)
+            for n, p in network.named_parameters()
+        ]
     )

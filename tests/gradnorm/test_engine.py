@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gnuq.gradnorm import UnsupportedModule, gradient_factors, rule, squared_gradient_norms
+from gnuq.gradnorm import UnsupportedModuleError, gradient_factors, rule, squared_gradient_norms
 from gnuq.gradnorm.rules import RULES
 from tests import oracle
 from tests.cases import CASES, Case, TiedLanguageModel, mean_of_one, mlp, probabilities
@@ -266,7 +266,7 @@ def test_what_cannot_be_exact_is_refused_by_name(name: str) -> None:
         outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return outputs.flatten(1).tanh().sum(1)
 
-    with pytest.raises(UnsupportedModule, match=message):
+    with pytest.raises(UnsupportedModuleError, match=message):
         squared_gradient_norms(build(), inputs, objective)
 
 
@@ -280,7 +280,8 @@ def poisoned() -> nn.Module:
 x = torch.ones(4, 3)
 BAD = {
     "wrong shape": (mlp, torch.ones(4, 5), probabilities, ValueError, "inputs.*4, 5"),
-    "integers": (mlp, torch.ones(4, 3, dtype=torch.int64), probabilities, TypeError, "inputs.*to\\("),
+    "integers": (mlp, x.long(), probabilities, TypeError, "inputs.*to\\(torch.float64"),
+    "another precision": (mlp, x.float(), probabilities, TypeError, "inputs.*to\\(torch.float64"),
     "empty batch": (mlp, torch.ones(0, 3), probabilities, ValueError, "inputs.*empty"),
     "NaN input": (mlp, x * torch.nan, probabilities, ValueError, "inputs.*NaN"),
     "infinite input": (mlp, x * torch.inf, probabilities, ValueError, "inputs.*infinity"),
