@@ -136,7 +136,9 @@ def independent(recorder: Recorder, columns: Tensor) -> None:
     if batch == 1 or not any(batch in shape[1:-1] for shape in shapes):
         return
     recorder.arrived = None
-    recorder.run_backward(columns[0].sum(), last=False)
+    first = torch.zeros_like(columns)
+    first[0] = 1
+    recorder.run_backward(columns, first, last=False)
     for one in recorder.calls:
         if any(bool(delta[1:].any()) for delta in one.deltas.values()):
             raise UnsupportedModuleError(

@@ -8,7 +8,7 @@ what makes Eq. (4) cost one forward and one backward pass for a whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,9 +180,9 @@ def gradient_factors(model: nn.Module, inputs: Inputs, objective: Objective) -> 
     def keep(name: str, factor: Factor) -> None:
         found[-1].setdefault(name, []).append(factor)
 
-    for value, last in _scalars(columns):
+    for k in range(columns.shape[1]):
         found.append({})
-        _backward(recorder, value, keep, last=last)
+        _backward(recorder, columns, k, keep)
     checks.finite_result(model, values, values)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     return GradientFactors(values, found, sizes)
@@ -202,8 +202,8 @@ def _norms(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientNo
     recorder, values, columns = _forward(model, inputs, objective)
     uses = _use_counts(recorder)
     norms = {name: torch.zeros_like(widen(columns.detach())) for name in recorder.order(uses)}
-    for k, (value, last) in enumerate(_scalars(columns)):
-        for name, norm in _norms_of_one(recorder, value, uses, last=last).items():
+    for k in range(columns.shape[1]):
+        for name, norm in _norms_of_one(recorder, columns, k, uses).items():
             norms[name][:, k] = norm
     result = GradientNorms(values, {k: norm.reshape(values.shape) for k, norm in norms.items()})
     checks.finite_result(model, values, result.total)
@@ -211,9 +211,9 @@ def _norms(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientNo
 
 
 def _norms_of_one(
-    recorder: Recorder, value: Tensor, uses: dict[str, int], *, last: bool
+    recorder: Recorder, columns: Tensor, k: int, uses: dict[str, int]
 ) -> dict[str, Tensor]:
-    """Squared norms of one objective's gradients, by parameter, as the backward pass runs."""
+    """Squared norms of objective k's gradients, by parameter, as the backward pass runs."""
     norms: dict[str, Tensor] = {}
     shared: dict[str, list[Factor]] = {}
 
@@ -223,7 +223,7 @@ def _norms_of_one(
         else:  # a parameter used more than once owes cross terms: wait for all its uses
             shared.setdefault(name, []).append(factor)
 
-    _backward(recorder, value, consume, last=last)
+    _backward(recorder, columns, k, consume)
     return norms | {name: total_norm(several) for name, several in shared.items()}
 
 
@@ -242,15 +242,8 @@ def _forward(
     return recorder, values.detach(), columns
 
 
-def _scalars(columns: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Each objective summed over the batch, and whether it is the last."""
-    count = columns.shape[1]
-    for k in range(count):
-        yield columns[:, k].sum(), k == count - 1
-
-
 def _backward(
-    recorder: Recorder, value: Tensor, consume: Callable[[str, Factor], None], *, last: bool
+    recorder: Recorder, columns: Tensor, k: int, consume: Callable[[str, Factor], None]
 ) -> None:
     """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
 
@@ -261,10 +254,17 @@ def _backward(
         call.deltas.clear()
 
     recorder.arrived = collect
-    recorder.run_backward(value, last=last)
+    recorder.run_backward(columns, _every_example(columns, k), last=k == columns.shape[1] - 1)
     for call in recorder.calls:  # fallback calls wait until all their outputs' δ are there
         if call.rule is None and call.deltas:
             collect(call)
+
+
+def _every_example(columns: Tensor, k: int) -> Tensor:
+    """The gradient of Σ_b s_bk at the objectives."""
+    one = torch.zeros_like(columns)
+    one[:, k] = 1
+    return one
 
 
 def _use_counts(recorder: Recorder) -> dict[str, int]:

@@ -42,10 +42,14 @@ class Tokens:
     @cached_property
     def gram(self) -> Float[Tensor, "batch tokens tokens"]:
         """⟨x_t, x_s⟩ for every pair of tokens of an example."""
-        return self.against(self)
+        if self.values.shape[1] == 1:  # one pass over the memory, where a product takes two
+            return torch.linalg.vector_norm(self.values, dim=-1).square()[..., None]
+        return self.values @ self.values.mT
 
     def against(self, other: Tokens) -> Float[Tensor, "batch tokens others"]:
         """⟨x_t, y_s⟩ for every pair of tokens of an example."""
+        if other is self:
+            return self.gram
         if self.values.shape[1] == other.values.shape[1] == 1:
             return torch.linalg.vecdot(self.values, other.values)[..., None]
         return self.values @ other.values.mT
@@ -103,14 +107,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dense:
-    """The gradient itself, flattened, shape (batch, parameters)."""
+    """The gradient itself, flattened, as the one token that is left of the sum."""
 
-    gradient: Float[Tensor, "batch parameters"]
+    gradient: Tokens
 
     @classmethod
     def of(cls, gradient: Float[Tensor, " batch *shape"]) -> Dense:
         """Flatten everything but the batch."""
-        return cls(widen(gradient).flatten(1))
+        return cls(Tokens(widen(gradient).flatten(1)[:, None]))
 
     @property
     def tokens(self) -> int:
@@ -118,12 +122,12 @@ class Dense:
         return 1
 
     def flat(self) -> Dense:
-        """Unchanged: `pairs` reads the examples as tokens."""
-        return self
+        """The gradients of all examples as tokens of one."""
+        return Dense(self.gradient.flat())
 
     def dense(self) -> Float[Tensor, "batch parameters"]:
         """The gradient."""
-        return self.gradient
+        return self.gradient.values[:, 0]
 
 
 Factor = Outer | Rows | Dense
@@ -151,7 +155,7 @@ def cross(f: Factor, g: Factor) -> Float[Tensor, "batch other"]:
 
 def _factored_together(f: Factor, g: Factor) -> bool:
     """Whether `_pairs` knows the two shapes; a dense gradient must be met by a dense one."""
-    return not (isinstance(f, Dense) or isinstance(g, Dense))
+    return isinstance(f, Dense) == isinstance(g, Dense)
 
 
 def _multiplying_out_is_cheaper(f: Factor, g: Factor) -> bool:
@@ -167,8 +171,9 @@ def _pairs(f: Factor, g: Factor) -> Float[Tensor, "batch tokens others"]:
     """M[t, s], the contribution of token t of `f` and token s of `g` to the inner product."""
     match f, g:
         case Outer(), Outer():
-            inputs = f.inputs.gram if f.inputs is g.inputs else f.inputs.against(g.inputs)
-            return inputs * f.outputs.against(g.outputs)
+            return f.inputs.against(g.inputs) * f.outputs.against(g.outputs)
+        case Dense(), Dense():
+            return f.gradient.against(g.gradient)
         case Rows(), Rows():
             return (f.ids[:, :, None] == g.ids[:, None, :]) * f.outputs.against(g.outputs)
         case Rows(), Outer():

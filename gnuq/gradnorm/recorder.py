@@ -296,11 +296,13 @@ class Recorder:
         """The names among `used`, in the model's own order of parameters."""
         return [name for name in self.names.values() if name in used]
 
-    def run_backward(self, value: Tensor, *, last: bool) -> None:
-        """Send the gradient of one scalar back to the activations; hooks receive every δ."""
+    def run_backward(self, columns: Tensor, direction: Tensor, *, last: bool) -> None:
+        """Send a gradient at the objectives back to the activations; hooks receive every δ."""
         for call in self.calls:
             call.deltas.clear()
-        torch.autograd.grad(value, self.anchor, retain_graph=not last, allow_unused=True)
+        torch.autograd.grad(
+            columns, self.anchor, direction, retain_graph=not last, allow_unused=True
+        )
 
 
 @contextmanager

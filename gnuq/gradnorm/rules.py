@@ -77,7 +77,9 @@ def linear(module: nn.Module, a: Tensor) -> Backward:
     inputs = Tokens.of(a)
 
     def backward(delta: Tensor) -> dict[str, Factor]:
-        return {"weight": Outer(inputs, Tokens.of(delta)), "bias": Dense.of(over_tokens(delta))}
+        outputs = Tokens.of(delta)
+        bias = Dense(outputs) if delta.ndim == 2 else Dense.of(over_tokens(delta))
+        return {"weight": Outer(inputs, outputs), "bias": bias}  # on vectors both need ‖δ‖²
 
     return backward
 
