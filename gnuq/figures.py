@@ -60,7 +60,7 @@ def uncertainty_maps(
     buttons = [_button(i, name, len(methods), len(figure.data)) for i, name in enumerate(methods)]
     figure.update_layout(
         height=470,
-        margin={"l": 40, "r": 20, "t": 90, "b": 70},
+        margin={"l": 50, "r": 20, "t": 40, "b": 70},
         updatemenus=[_buttons(buttons)],
         legend={"orientation": "h", "x": 0, "y": -0.12},
     )
@@ -112,7 +112,7 @@ def agreement(
     ]
     figure.update_layout(
         height=420,
-        margin={"l": 60, "r": 20, "t": 70, "b": 60},
+        margin={"l": 60, "r": 20, "t": 20, "b": 60},
         updatemenus=[_buttons(buttons)],
         xaxis_title=f"{TITLES[methods[0]]} / its maximum",
         yaxis_title=f"{TITLES[reference]} / its maximum",
@@ -220,7 +220,7 @@ def sensitivity(table: pd.DataFrame, labels: dict[str, str], priors: dict[str, s
     ]  # fmt: skip
     figure.update_layout(
         height=520,
-        margin={"l": 50, "r": 20, "t": 90, "b": 170},
+        margin={"l": 60, "r": 20, "t": 40, "b": 170},
         updatemenus=[_buttons(buttons)],
         legend={"orientation": "h", "x": 0, "y": -0.42},
     )
@@ -258,7 +258,7 @@ def gradient_bars(gradients: pd.DataFrame) -> go.Figure:
         title_font_size=15,
         height=420,
         showlegend=False,
-        margin={"l": 60, "r": 20, "t": 60, "b": 90},
+        margin={"l": 60, "r": 20, "t": 50, "b": 50},
         yaxis={"range": [-limit, limit], "title": "∂p/∂θ_i"},
         sliders=[{"steps": steps, "pad": {"t": 45}, "currentvalue": {"prefix": "input x = "}}],
     )
@@ -286,7 +286,7 @@ def variance_curves(frame: pd.DataFrame) -> go.Figure:
         height=420,
         margin={"l": 60, "r": 20, "t": 30, "b": 100},
         xaxis_title="x₁ (x₂ = 0)",
-        yaxis_title="variance of p, or share of the maximum",
+        yaxis_title="variance of p",
         legend={"orientation": "h", "x": 0, "y": -0.22},
     )
     return figure

@@ -70,7 +70,7 @@ function template() {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: token("sans"), size: 13, color: token("ink") },
-      title: { font: { size: 16 }, x: 0, xref: "paper" },
+      title: { font: { size: 16 }, x: 0, xref: "paper", yref: "container", y: 0.98, yanchor: "top", automargin: true },
       colorway: COLOURS.map(([light, dark]) => (isDark() ? dark : light)),
       colorscale: { sequential: "Viridis", sequentialminus: "Viridis" },
       coloraxis: { colorbar },
@@ -156,10 +156,10 @@ function moveColorbars(data, layout, { cells, tall }) {
   const beside = (cell) => ({ x: 1.02, y: cell.to[1], yanchor: "top", len: tall, lenmode: "fraction" });
   for (const trace of data) {
     const cell = cells.find(({ id }) => id === (trace.xaxis ?? "x"));
-    for (const owner of [trace, trace.marker]) {
-      if (cell && owner?.colorbar?.orientation !== "h" && owner?.showscale !== false && owner) {
-        owner.colorbar = { ...owner.colorbar, ...beside(cell) };
-      }
+    if (!cell || trace.coloraxis) continue;
+    if (/^(heatmap|contour)/.test(trace.type)) trace.colorbar ??= {};
+    for (const { colorbar } of [trace, trace.marker ?? {}]) {
+      if (colorbar && colorbar.orientation !== "h") Object.assign(colorbar, beside(cell));
     }
   }
   for (const key of Object.keys(layout).filter((name) => name.startsWith("coloraxis"))) {

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pymc as pm
 import pytensor.tensor as pt
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from blackjax.mcmc import dynamic_hmc, nuts
 from jaxtyping import Float
-from pymc.sampling.jax import get_jaxified_graph
 from torch import Tensor
 
 from gnuq.networks import Architecture, Prior
 from gnuq.posteriors.settings import HMC
 from gnuq.problems import Problem
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.23 announces ArviZ 1 on import
+    import pymc as pm
+    from pymc.sampling.jax import get_jaxified_graph
 
 MAX_LEAPFROG_STEPS = 1024
 
@@ -110,7 +115,7 @@ def sample_posterior(
         )
     settings = settings or HMC()
     began = time.perf_counter()
-    with jax.enable_x64(False):
+    with _single_precision():
         density = _log_density(bayesian_network(architecture, problem, prior))
         scale = jnp.asarray(prior.precisions(architecture).numpy() ** -0.5, jnp.float32)
         starts, keys = jax.random.split(jax.random.key(settings.seed), (2, settings.chains))
@@ -130,6 +135,14 @@ def sample_posterior(
         leapfrog_steps=float(steps.mean()),
         seconds=time.perf_counter() - began,
     )
+
+
+@contextmanager
+def _single_precision() -> Generator[None]:
+    """JAX in float32, which PyMC's import switched to float64; constants are narrowed quietly."""
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
+        yield
 
 
 def _log_density(model: pm.Model) -> Callable[[jax.Array], jax.Array]:
@@ -206,7 +219,7 @@ def posterior_predictions(
         outputs = pt.sigmoid(outputs)
     elif problem.task == "multiclass":
         outputs = pt.special.softmax(outputs, axis=1)
-    with jax.enable_x64(False):
+    with _single_precision():
         graph = get_jaxified_graph(inputs=[weights, inputs], outputs=[outputs])
         x = jnp.asarray(points.numpy(), jnp.float32)
         flat = draws.weights.reshape(-1, architecture.parameters)

@@ -1,0 +1,74 @@
+# One command builds the book: `make book`. `make` alone lists the rest.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/installed
+PORT ?= 8000
+# The first Python that is new enough; `make book PYTHON=python3.12` takes another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+# What torch's default Linux build asks for: gigabytes that the book, which runs on a CPU, never uses.
+# Left out of the lock, so that a CPU build can be installed from it; pip adds them where torch needs them.
+GPU_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx \
+	triton
+
+.DEFAULT_GOAL := help
+.PHONY: help book serve lab test lock pair clean
+
+help:  ## list the targets
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "and, after it, any of"
+	@echo "  PYTHON=python3.12   the Python for .venv (3.11 or later)"
+	@echo "  PORT=8000           where make serve shows the website"
+	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+	@echo "                      on Linux: torch for the CPU only, gigabytes smaller"
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later: install one, or name it with PYTHON=..."; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:"; \
+		echo "    sudo apt install python3-venv"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+book: $(STAMP)  ## execute every chapter, build the website into _build/html and check it
+	$(PY) book/build.py
+	@echo
+	@echo "Open it:  make serve, then http://localhost:$(PORT)/ in a browser"
+
+serve:  ## show the built website in a browser on this machine
+	@test -f _build/html/index.html || { echo "Nothing is built yet: make book"; exit 1; }
+	@test -x $(PY) || { echo "No $(VENV): make book"; exit 1; }
+	@echo "http://localhost:$(PORT)/   (Ctrl-C stops it)"
+	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+lab: $(STAMP)  ## open the chapters in JupyterLab
+	$(PY) -m jupyterlab notebooks
+
+test: $(STAMP)  ## lint, check types, import order and format, and run the tests
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy gnuq
+	$(VENV)/bin/lint-imports
+	$(PY) -m pytest
+
+lock:  ## rewrite requirements.lock from pyproject.toml; pins that still fit stay (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+		$(addprefix --no-emit-package ,$(GPU_ONLY)) --output-file requirements.lock pyproject.toml
+	@{ echo "# Written by make lock from pyproject.toml (extra dev), for every platform and Python from 3.11."; \
+	   echo "# Left out: what only a GPU build of torch needs on Linux (nvidia-*, cuda-*, triton); pip adds it"; \
+	   echo "# where the torch that it finds asks for it, and a CPU build of torch installs without it."; \
+	   cat requirements.lock; } > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+pair: $(STAMP)  ## bring notebooks/*.md and their output-free .ipynb copies into step
+	$(PY) book/pair.py
+
+clean:  ## remove what was built, the executed chapters included; keep .venv
+	rm -rf _build

@@ -1,0 +1,37 @@
+"""Bring each chapter's Markdown and its ``.ipynb`` copy into step, and empty the copy's outputs.
+
+``make pair`` runs this. Whichever of the two was saved last wins. Outputs stay out of the
+repository: they would go stale beside the code that made them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def empty(path: Path) -> None:
+    """Remove outputs and execution counts from a notebook, if it has any."""
+    notebook = nbformat.read(path, as_version=4)
+    ran = [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
+    for cell in ran:
+        cell.outputs, cell.execution_count = [], None
+    if ran:
+        nbformat.write(notebook, path)
+
+
+def main() -> None:
+    """Synchronise the pairs, then empty the copies."""
+    chapters = [str(path) for path in sorted(NOTEBOOKS.glob("*.md"))]
+    subprocess.run([sys.executable, "-m", "jupytext", "--sync", *chapters], check=True)
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        empty(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Chapters are thin, in step with their .ipynb copies, and free of outputs and stray paths."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from gnuq.artefacts import ROOT
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.md"))
+CELL_LIMIT = 40
+
+
+def cells(chapter: Path) -> list[str]:
+    notebook = jupytext.read(chapter)
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_chapters() -> None:
+    assert len(CHAPTERS) >= 2
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_pair_is_in_step_and_free_of_outputs(chapter: Path) -> None:
+    """`make pair` mends both."""
+    copy = json.loads(chapter.with_suffix(".ipynb").read_text())
+    text = [c.source for c in jupytext.read(chapter).cells]
+    assert ["".join(c["source"]) for c in copy["cells"]] == text
+    code = [c for c in copy["cells"] if c["cell_type"] == "code"]
+    assert all(c["outputs"] == [] and c["execution_count"] is None for c in code)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_cells_are_short_and_define_nothing(chapter: Path) -> None:
+    for source in cells(chapter):
+        lines = [line for line in source.splitlines() if line.strip()]
+        assert len(lines) <= CELL_LIMIT, source
+        assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE), source
+        assert "../" not in source, source
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_every_figure_states_its_finding(chapter: Path) -> None:
+    for source in cells(chapter):
+        for call in re.findall(r"^show\((.*?)^\)", source, re.MULTILINE | re.DOTALL):
+            assert "alt=" in call
+            assert "caption=" in call
