@@ -235,13 +235,15 @@ def gradient_bars(gradients: pd.DataFrame) -> go.Figure:
         gradients: rows inputs (the index labels them), columns parameters (named).
     """
     limit = 1.05 * float(gradients.abs().to_numpy().max())
-    titles = [f"x = {x}, ‖g‖² = {(g**2).sum():.4f}" for x, g in gradients.iterrows()]
+    norms = (gradients**2).sum(axis=1)
+    titles = [f"x = {x}, ‖g‖² = {norm:.4f}" for x, norm in norms.items()]
+    first = int(norms.argmax())
     figure = go.Figure()
     for i, (_, row) in enumerate(gradients.iterrows()):
         figure.add_bar(
             x=list(gradients.columns),
             y=row.to_numpy(),
-            visible=i == 0,
+            visible=i == first,
             marker_color=COLOURS["epistemic"],
             hovertemplate="%{x}: %{y:.4f}<extra></extra>",
         )
@@ -254,13 +256,20 @@ def gradient_bars(gradients: pd.DataFrame) -> go.Figure:
         for i, label in enumerate(gradients.index)
     ]
     figure.update_layout(
-        title_text=titles[0],
+        title_text=titles[first],
         title_font_size=15,
         height=420,
         showlegend=False,
         margin={"l": 60, "r": 20, "t": 50, "b": 50},
         yaxis={"range": [-limit, limit], "title": "∂p/∂θ_i"},
-        sliders=[{"steps": steps, "pad": {"t": 45}, "currentvalue": {"prefix": "input x = "}}],
+        sliders=[
+            {
+                "steps": steps,
+                "active": first,
+                "pad": {"t": 45},
+                "currentvalue": {"prefix": "input x = "},
+            }
+        ],
     )
     return figure
 

@@ -141,6 +141,34 @@ def point_estimates(
     return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
 
 
+def sampling_noise(
+    experiment: Experiment, *, samples: Sequence[int] = (100, 300, 1000), stride: int = 7
+) -> pd.DataFrame:
+    """How the weight-sampled Laplace predictive settles as the number of samples grows.
+
+    Args:
+        experiment: problem, prior and grid.
+        samples: numbers of weight samples to compare.
+        stride: use every so-manieth grid point, to save time.
+
+    Returns:
+        One row per number of samples: lowest and highest sampled aleatoric value on the grid,
+        and its Pearson and Spearman correlation with the reference.
+    """
+    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
+    covariance = laplace.dense_covariance(fit, experiment.problem, experiment.prior)
+    points = experiment.grid.points[::stride]
+    drawn = laplace.sampled_predictions(fit, covariance, points, samples=max(samples))
+    p, target = drawn.sigmoid()[..., 0], reference(experiment)["hmc_aleatoric"][::stride]
+    rows = []
+    for count in samples:
+        found = aleatoric(p[:count]).mean(0).numpy()
+        r, rho = pearsonr(found, target)[0], spearmanr(found, target)[0]
+        rows.append((count, found.min(), found.max(), r, rho))
+    columns = ["weight samples", "lowest", "highest", "Pearson", "Spearman"]
+    return pd.DataFrame(rows, columns=columns).set_index("weight samples")
+
+
 def maps(experiment: Experiment, *, map_seed: int = 0) -> pd.DataFrame:
     """Figures 2, 5, 6, 8: every method's map beside the reference, one row per grid point."""
     fit = fit_map(experiment.architecture, experiment.problem, experiment.prior, seed=map_seed)
