@@ -1,0 +1,53 @@
+"""One function per table or figure of the paper: records in, tidy frame out.
+
+Every method is evaluated at the mode on the grid of the record, then correlated with the
+record's reference over the grid. `gnuq.protocol` holds the settings.
+"""
+
+from gnuq.results.correlations import (
+    ALEATORIC,
+    EPISTEMIC,
+    basin_spread,
+    correlate,
+    flat_modes,
+    means,
+    validation,
+)
+from gnuq.results.methods import maps, point_estimates, sampling_noise
+from gnuq.results.references import convergence, reference, worst_convergence
+from gnuq.results.tables import (
+    ALEATORIC_LABELS,
+    EPISTEMIC_LABELS,
+    LABELS,
+    primary_experiments,
+    readable,
+    settings,
+    table,
+    table_5,
+    table_6,
+)
+
+__all__ = [
+    "ALEATORIC",
+    "ALEATORIC_LABELS",
+    "EPISTEMIC",
+    "EPISTEMIC_LABELS",
+    "LABELS",
+    "basin_spread",
+    "convergence",
+    "correlate",
+    "flat_modes",
+    "maps",
+    "means",
+    "point_estimates",
+    "primary_experiments",
+    "readable",
+    "reference",
+    "sampling_noise",
+    "settings",
+    "table",
+    "table_5",
+    "table_6",
+    "validation",
+    "worst_convergence",
+]
