@@ -1,77 +1,22 @@
-"""The paper's equations, one function each.
-
-Decompositions of posterior samples, Eq. (1) and (2); the delta method, Eq. (3), for any
-covariance; its isotropic case, Eq. (4), the paper's epistemic estimate; the aleatoric estimate,
-Eq. (8); and the same for sequences, Eq. (9) and (10). Probabilities have no unit, so variances
-and squared gradient norms of them have none either; entropies are in nats.
-"""
+"""Eq. (3), (4) and (8): the delta method, the squared gradient norm, the Bernoulli variance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gnuq.gradnorm import GradientNorms, squared_gradient_norms
 from gnuq.gradnorm.engine import Inputs
 
 Link = Literal["sigmoid", "softmax", "identity"]
+
+
 #: A dense P × P matrix, its diagonal (P,), or a function that applies it to columns (P, n).
 Covariance = Tensor | Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Decomposition:
-    """Total uncertainty and its two parts; `total = aleatoric + epistemic` holds exactly."""
-
-    total: Tensor
-    aleatoric: Tensor
-    epistemic: Tensor
-
-
-def entropy_decomposition(
-    probabilities: Float[Tensor, "draws *batch classes"],
-) -> Decomposition:
-    """Eq. (1), §2.2: H[E p] = E H[p] + I(y; θ), from posterior draws.
-
-    Args:
-        probabilities: class probabilities of every draw, summing to one over the last dimension.
-
-    Returns:
-        Entropies in nats, shape (*batch,); the epistemic part is the mutual information.
-
-    Raises:
-        ValueError: values that are not probabilities, or fewer than two draws.
-    """
-    _check_draws(probabilities)
-    if not torch.allclose(probabilities.sum(-1), probabilities.new_ones(()), atol=1e-4):
-        raise ValueError("probabilities: they do not sum to one over the last dimension.")
-    total = torch.special.entr(probabilities.mean(0)).sum(-1)
-    aleatoric = torch.special.entr(probabilities).sum(-1).mean(0)
-    return Decomposition(total, aleatoric, total - aleatoric)
-
-
-def label_wise_decomposition(probabilities: Float[Tensor, " draws *batch"]) -> Decomposition:
-    """Eq. (2), §2.2: p̄(1 − p̄) = E[p(1 − p)] + Var[p], for every class by itself.
-
-    Args:
-        probabilities: probability of one class, or of each class, for every posterior draw.
-
-    Returns:
-        Bernoulli variances, shape (*batch,); the epistemic part is the variance over the draws
-        (divided by their number, so that the sum is exact).
-
-    Raises:
-        ValueError: values that are not probabilities, or fewer than two draws.
-    """
-    _check_draws(probabilities)
-    mean = probabilities.mean(0)
-    epistemic = probabilities.var(0, correction=0)
-    return Decomposition(mean * (1 - mean), mean * (1 - mean) - epistemic, epistemic)
 
 
 def delta_variance(
@@ -203,7 +148,7 @@ def aleatoric(probabilities: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]
     Raises:
         ValueError: values outside [0, 1].
     """
-    _check_probabilities(probabilities)
+    check_probabilities(probabilities)
     return probabilities * (1 - probabilities)
 
 
@@ -223,83 +168,7 @@ def aleatoric_second_order(
     return aleatoric(probabilities) - variance
 
 
-def mean_probability(
-    token_probabilities: Float[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
-) -> Float[Tensor, " batch"]:
-    """Eq. (9), §3.4: p̄ = (1/T) Σ_t p(y_t | y_<t, x), over the answer's tokens.
-
-    Args:
-        token_probabilities: probability of each token of the answer.
-        mask: which positions are tokens of the answer; the prompt and padding are not.
-
-    Raises:
-        ValueError: shapes that differ, or an answer without tokens.
-    """
-    if mask.shape != token_probabilities.shape or mask.dtype != torch.bool:
-        raise ValueError(
-            f"mask: {mask.dtype} of shape {tuple(mask.shape)}; expected booleans of shape "
-            f"{tuple(token_probabilities.shape)}."
-        )
-    length = mask.sum(1)
-    if bool((length == 0).any()):
-        raise ValueError(f"mask: example {int((length == 0).nonzero()[0])} has no answer tokens.")
-    return token_probabilities.where(mask, token_probabilities.new_zeros(())).sum(1) / length
-
-
-def sequence_epistemic(
-    model: nn.Module,
-    inputs: Inputs,
-    tokens: Int[Tensor, "batch tokens"],
-    mask: Bool[Tensor, "batch tokens"],
-) -> GradientNorms:
-    """Eq. (10), §3.4, with Σ = I: ‖∇_θ p̄‖², cross terms between tokens included.
-
-    Args:
-        model: returns logits, shape (batch, tokens, vocabulary), for the tokens in `tokens`.
-        inputs: as `gnuq.gradnorm.squared_gradient_norms` takes them.
-        tokens: the token that each position's logits predict.
-        mask: which positions belong to the answer.
-
-    Raises:
-        ValueError, TypeError: as `mean_probability`, the norms, or a token out of range.
-    """
-
-    def objective(logits: Tensor) -> Tensor:
-        if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
-            raise ValueError(
-                f"tokens: shape {tuple(tokens.shape)} does not fit logits {tuple(logits.shape)}."
-            )
-        if bool((tokens < 0).any()) or bool((tokens >= logits.shape[-1]).any()):
-            raise ValueError(f"tokens: out of range for a vocabulary of {logits.shape[-1]}.")
-        return mean_probability(token_probabilities(logits, tokens), mask)
-
-    return squared_gradient_norms(model, inputs, objective)
-
-
-def token_probabilities(
-    logits: Float[Tensor, "batch tokens vocabulary"], tokens: Int[Tensor, "batch tokens"]
-) -> Float[Tensor, "batch tokens"]:
-    """p(y_t | y_<t, x) of the given tokens."""
-    return logits.softmax(-1).gather(-1, tokens[..., None])[..., 0]
-
-
-def sequence_aleatoric(
-    token_probabilities: Float[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
-) -> Float[Tensor, " batch"]:
-    """§3.4: (1/T) Σ_t p_t (1 − p_t), the mean Bernoulli variance of the answer's tokens.
-
-    Raises:
-        ValueError: probabilities outside [0, 1], or as `mean_probability`.
-    """
-    return mean_probability(aleatoric(token_probabilities), mask)
-
-
-def _check_probabilities(probabilities: Tensor) -> None:
+def check_probabilities(probabilities: Tensor) -> None:
+    """Raise a ValueError unless all values lie in [0, 1]."""
     if not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
         raise ValueError("probabilities: values must lie in [0, 1] and not be NaN.")
-
-
-def _check_draws(probabilities: Tensor) -> None:
-    _check_probabilities(probabilities)
-    if probabilities.shape[0] < 2:
-        raise ValueError("probabilities: give at least two posterior draws along dimension 0.")
