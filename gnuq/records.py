@@ -8,11 +8,14 @@ python -m gnuq.records --validation # all correlations, from the records
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 
 from gnuq import artefacts, protocol, results
@@ -90,11 +93,19 @@ def save_posterior(experiment: Experiment) -> None:
     )
 
 
+def _validate(experiment: Experiment) -> pd.DataFrame:
+    return results.validation([experiment], map_seeds=protocol.MAP_SEEDS)
+
+
 def save_validation() -> None:
     """Correlate every method with every record, for every start of the MAP training."""
     began = time.perf_counter()
     experiments = protocol.experiments()
-    frame = results.validation(experiments, map_seeds=protocol.MAP_SEEDS)
+    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
+    with ProcessPoolExecutor(
+        mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        frame = pd.concat(pool.map(_validate, experiments), ignore_index=True)
     configuration = {
         "experiments": [asdict(experiment) for experiment in experiments],
         "map_seeds": list(protocol.MAP_SEEDS),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gnuq import paper, protocol, results
+from gnuq import artefacts, paper, protocol, results
 from gnuq.posteriors import diagnostics
 from gnuq.protocol import Experiment
 from gnuq.records import moments
@@ -83,3 +83,29 @@ def test_an_unknown_experiment_is_named() -> None:
         Experiment("moons")
     with pytest.raises(ValueError, match="prior_name"):
         Experiment("xor", "flat")
+
+
+def test_the_saved_correlations_are_what_the_code_computes() -> None:
+    """One cheap row of the committed result, computed anew: the result belongs to this code."""
+    saved = artefacts.load("results", protocol.VALIDATION).frame
+    experiment = Experiment("linear", "unit-5", 3)
+    found = results.validation([experiment], map_seeds=(1,))
+    keys = ["problem", "prior", "seed", "map_seed", "region", "quantity", "comparison"]
+    both = found.merge(saved, on=keys, suffixes=("", "_saved"))
+    assert len(both) == len(found) == 24
+    kept = ~both["comparison"].isin(["laplace", "point_laplace"])  # those draw random weights
+    for column in ("pearson", "spearman"):
+        np.testing.assert_allclose(both[column], both[f"{column}_saved"], atol=0.02)
+        exact = both[kept | (both["quantity"] == "epistemic")]
+        np.testing.assert_allclose(exact[column], exact[f"{column}_saved"], atol=2e-5)
+
+
+def test_the_saved_correlations_cover_the_protocol() -> None:
+    saved = artefacts.load("results", protocol.VALIDATION).frame
+    starts = saved.groupby(["problem", "prior", "seed", "map_seed"]).size()
+    expected = len(protocol.experiments()) * len(protocol.MAP_SEEDS)
+    assert len(starts) == expected
+    assert (starts == 24).all()
+    defined = saved[["pearson", "spearman"]].notna().all(axis=1)
+    constant = saved["comparison"].isin(["gn_laplace", "ceiling"]) | saved["flat"]
+    assert defined[~constant].all()
