@@ -141,7 +141,7 @@ def fit_map(
     prior: Prior,
     *,
     seed: int = 0,
-    gradient_tolerance: float = 1e-5,
+    gradient_tolerance: float = 1e-4,
     max_iterations: int = 20_000,
 ) -> MapFit:
     """Train a network to a mode of its posterior by L-BFGS in float64.
@@ -161,8 +161,13 @@ def fit_map(
     network = architecture.build(seed)
     objective = _flat_objective(network, problem, prior.precisions(architecture))
     start = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
-    options: dict[str, float] = {"maxiter": max_iterations, "maxfun": 2 * max_iterations}
-    options |= {"maxcor": 30, "gtol": gradient_tolerance / architecture.parameters**0.5, "ftol": 0}
+    wanted = gradient_tolerance / 10 / architecture.parameters**0.5
+    options: dict[str, float] = {
+        "maxiter": max_iterations,
+        "maxfun": 2 * max_iterations,
+        "maxcor": 30,
+    }
+    options |= {"gtol": wanted, "ftol": 0.0}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     norm = float(np.linalg.norm(found.jac))
     if norm > gradient_tolerance:

@@ -8,13 +8,9 @@
 kind, `recorder` watches the forward pass, `engine` puts them together.
 """
 
-from gnuq.gradnorm.engine import (
-    GradientFactors,
-    GradientNorms,
-    gradient_factors,
-    squared_gradient_norms,
-)
-from gnuq.gradnorm.recorder import UnsupportedModuleError
+from gnuq.gradnorm.calls import UnsupportedModuleError
+from gnuq.gradnorm.engine import gradient_factors, squared_gradient_norms
+from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
 from gnuq.gradnorm.rules import rule
 
 __all__ = [

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from gnuq.gradnorm.recorder import Recorder, UnsupportedModuleError
+from gnuq.gradnorm.calls import UnsupportedModuleError
 
-_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+Norm = nn.modules.batchnorm._NormBase
 
 
-def split(model: nn.Module, inputs: Any, batch_size: int | None) -> list[Any]:
-    """Check the model and its inputs; return the inputs in parts of at most `batch_size`."""
+def prepared(model: nn.Module, inputs: Any) -> Any:
+    """Check the model and its inputs; return the inputs detached, a mapping as a dict."""
     ready(model)
-    leaves, spec = tree_flatten(inputs)
-    batch = batch_of(inputs)
+    inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
+    batch_of(inputs)
+    leaves = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
     _same_device(model, leaves)
     for leaf in leaves:
-        if isinstance(leaf, Tensor) and leaf.is_floating_point() and not _finite(leaf):
-            raise ValueError("inputs: they contain NaN or infinity; clean or drop those examples.")
-    if batch_size is None or batch_size >= batch:
-        return [inputs]
-    if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is not a positive number.")
-    cut = [
-        leaf.split(batch_size) if isinstance(leaf, Tensor) and leaf.shape[:1] == (batch,) else None
-        for leaf in leaves
-    ]
-    return [
-        tree_unflatten(
-            [
-                leaf if pieces is None else pieces[i]
-                for leaf, pieces in zip(leaves, cut, strict=True)
-            ],
-            spec,
-        )
-        for i in range(-(-batch // batch_size))
-    ]
+        if leaf.is_inference():
+            raise ValueError("inputs: made under inference_mode; make them outside of it.")
+        if leaf.is_floating_point() and not _finite(leaf):
+            raise ValueError(
+                "inputs: they contain NaN or infinity; drop those examples (or, in an additive "
+                "mask, use a large negative number)."
+            )
+    return tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, inputs)
 
 
 def ready(model: nn.Module) -> None:
@@ -51,26 +41,25 @@ def ready(model: nn.Module) -> None:
     if not parameters:
         raise ValueError("model: it has no parameters, so there is no gradient to measure.")
     for name, parameter in parameters.items():
+        if parameter.is_inference():
+            raise ValueError(f"model: parameter {name!r} was made under inference_mode; reload it.")
         if parameter.is_floating_point() and not _finite(parameter):
-            raise ValueError(
-                f"model: parameter {name!r} holds NaN or infinity; reload the weights."
-            )
+            raise ValueError(f"model: parameter {name!r} has NaN or infinity; reload the weights.")
     for name, module in model.named_modules():
-        if module.training and _random_or_coupled(module):
+        if _random_or_coupled(module):
             raise ValueError(
-                f"model: {name!r} ({type(module).__name__}) is in training mode, where its output "
-                "is random or mixes examples; call model.eval() first."
+                f"model: {name!r} ({type(module).__name__}) is random or mixes examples as it "
+                "stands; call model.eval() first, and give batch norm running statistics."
             )
 
 
 def _random_or_coupled(module: nn.Module) -> bool:
-    """Whether training mode makes the module random, or its examples depend on each other."""
+    """Whether the module is random, or its examples depend on each other, in its present mode."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return module.training or module.running_mean is None
     dropout = getattr(module, "dropout", 0.0)
-    return (
-        isinstance(module, _BATCH_STATISTICS)
-        or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)
-        or (isinstance(dropout, float) and dropout > 0)
-    )
+    rate = module.p if isinstance(module, nn.modules.dropout._DropoutNd) else dropout
+    return module.training and isinstance(rate, float) and rate > 0
 
 
 def batch_of(inputs: Any) -> int:
@@ -88,6 +77,44 @@ def batch_of(inputs: Any) -> int:
     return tensors[0].shape[0]
 
 
+def split(inputs: Any, batch_size: int | None) -> list[Any]:
+    """The inputs in parts of at most `batch_size` examples."""
+    batch = batch_of(inputs)
+    if batch_size is None:
+        return [inputs]
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is not a positive whole number.")
+    return [_cut(inputs, i, i + batch_size) for i in range(0, batch, batch_size)]
+
+
+def one_of(inputs: Any, example: int) -> Any:
+    """The inputs of one example, as a batch of one."""
+    return _cut(inputs, example, example + 1)
+
+
+def in_row(output: Any, example: int, batch: int) -> Any:
+    """A model's output for one example in its row of the batch; constants in the other rows."""
+
+    def place(x: Any) -> Any:
+        if not isinstance(x, Tensor) or x.shape[:1] != (1,):
+            return x
+        rows = x.detach().expand(batch, *x.shape[1:]).clone()
+        rows[example] = x[0]
+        return rows
+
+    return tree_map(place, output)
+
+
+def _cut(inputs: Any, start: int, stop: int) -> Any:
+    """Rows of every tensor that has as many as there are examples; the rest as it is."""
+    batch = batch_of(inputs)
+    leaves, spec = tree_flatten(inputs)
+    rows = [
+        x[start:stop] if isinstance(x, Tensor) and x.shape[:1] == (batch,) else x for x in leaves
+    ]
+    return tree_unflatten(rows, spec)
+
+
 def call(model: nn.Module, inputs: Any) -> Any:
     """Call the model, and name the inputs when it refuses them."""
     try:
@@ -96,26 +123,37 @@ def call(model: nn.Module, inputs: Any) -> Any:
         return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
     except UnsupportedModuleError:
         raise
-    except (RuntimeError, IndexError, ValueError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
         tensors = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
         shapes = ", ".join(f"{tuple(x.shape)} {x.dtype}" for x in tensors)
-        if "dtype" in str(error):
+        expected = {p.dtype for p in model.parameters()}
+        if "dtype" in str(error) and not any(x.dtype in expected for x in tensors):
+            wanted = sorted(map(str, expected))[0]
             raise TypeError(
-                f"inputs: {shapes}; the model computes in {next(model.parameters()).dtype}: "
-                f"convert them with .to({next(model.parameters()).dtype}). ({error})"
+                f"inputs: {shapes}; the model computes in {wanted}: convert them with "
+                f".to({wanted}). ({error})"
             ) from error
         raise ValueError(f"inputs: the model failed on {shapes}: {error}") from error
 
 
-def objective(values: Any, batch: int) -> None:
+@contextmanager
+def deterministic() -> Generator[None]:
+    """Refuse a block that draws random numbers: its gradient would be of one random model."""
+    before = torch.get_rng_state()
+    yield
+    if not torch.equal(before, torch.get_rng_state()):
+        raise ValueError("model: its forward pass draws random numbers; call model.eval() first.")
+
+
+def objective(values: Any, batch: int, anchor: Tensor) -> None:
     """The objective is one differentiable scalar per example, or K of them."""
     if not isinstance(values, Tensor):
         raise TypeError(f"objective: it returned a {type(values).__name__}, not a tensor.")
-    if values.ndim not in (1, 2) or values.shape[0] != batch:
+    if values.ndim not in (1, 2) or values.shape[0] != batch or values.numel() == 0:
         raise ValueError(
-            f"objective: it returned shape {tuple(values.shape)} for {batch} examples; return one "
-            f"scalar per example, shape ({batch},), or K of them, shape ({batch}, K), without "
-            "summing or averaging over the batch."
+            f"objective: it returned shape {tuple(values.shape)} for {batch} examples (rows of "
+            f"the first input); return one scalar per example, shape ({batch},), or K of them, "
+            f"shape ({batch}, K), without summing or averaging over the batch."
         )
     if not values.is_floating_point():
         raise TypeError(f"objective: it returned {values.dtype}; return floating-point values.")
@@ -124,27 +162,38 @@ def objective(values: Any, batch: int) -> None:
             "objective: its values do not depend on the model's parameters; do not detach them, "
             "and do not compute them under no_grad."
         )
+    _one_leaf(values, anchor)
 
 
-def independent(recorder: Recorder, columns: Tensor) -> None:
-    """Where a second dimension equals the batch size, prove that dimension 0 is the batch.
-
-    The gradient of the first example's objective must be zero at every other example's rows.
-    """
-    batch = columns.shape[0]
-    shapes = [x.shape for one in recorder.calls for x in one.outputs or one.tensors()[:1]]
-    if batch == 1 or not any(batch in shape[1:-1] for shape in shapes):
-        return
-    recorder.arrived = None
-    first = torch.zeros_like(columns)
-    first[0] = 1
-    recorder.run_backward(columns, first, last=False)
-    for one in recorder.calls:
-        if any(bool(delta[1:].any()) for delta in one.deltas.values()):
+def _one_leaf(values: Tensor, anchor: Tensor) -> None:
+    """No tensor but ours may start the autograd graph: behind it no δ would be delivered."""
+    waiting, seen = [values.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", anchor)
+        if leaf is not anchor:
             raise UnsupportedModuleError(
-                f"{one.described}: dimension 0 is not the batch (time first, or examples that "
-                "depend on each other); put the batch first."
+                f"a tensor of shape {tuple(leaf.shape)} that requires grad, but is no parameter "
+                "of a module (a stored view of a weight, say), reaches the objective; use the "
+                "parameter itself, or detach the tensor."
             )
+        waiting += [following for following, _ in node.next_functions]
+
+
+def same_alone(together: Tensor, alone: Tensor, example: int) -> None:
+    """The norm of one example is what it is without the rest of the batch."""
+    expected, found = alone[0], together[example]
+    tolerance = 10 * torch.finfo(found.dtype).eps ** 0.5
+    if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(found.max())):
+        raise UnsupportedModuleError(
+            f"example {example} has another squared gradient norm on its own "
+            f"({expected.tolist()}) than in the batch ({found.tolist()}): dimension 0 is not the "
+            "batch everywhere (time first, a mask without a batch dimension), or examples depend "
+            "on each other. Put the batch first, or score one example at a time."
+        )
 
 
 def finite_result(model: nn.Module, values: Tensor, norms: Tensor) -> None:
@@ -159,10 +208,10 @@ def finite_result(model: nn.Module, values: Tensor, norms: Tensor) -> None:
             )
 
 
-def _same_device(model: nn.Module, leaves: list[Any]) -> None:
+def _same_device(model: nn.Module, leaves: list[Tensor]) -> None:
     homes = {parameter.device for parameter in model.parameters()}
     for leaf in leaves:
-        if isinstance(leaf, Tensor) and leaf.device not in homes:
+        if leaf.device not in homes:
             home = sorted(str(device) for device in homes)[0]
             raise ValueError(
                 f"inputs: they are on {leaf.device}, the model on {home}; move them with "

@@ -138,6 +138,15 @@ def squared_norm(factor: Factor) -> Float[Tensor, " batch"]:
     return inner(factor, factor)
 
 
+def total_norm(uses: list[Factor]) -> Float[Tensor, " batch"]:
+    """‖Σ_u G_u‖² of one parameter's gradient over its uses u, cross terms included."""
+    total = torch.stack([squared_norm(f) for f in uses]).sum(0)
+    for i, f in enumerate(uses):
+        for g in uses[:i]:
+            total = total + 2 * inner(f, g)
+    return total
+
+
 def inner(f: Factor, g: Factor) -> Float[Tensor, " batch"]:
     """⟨F_b, G_b⟩ for every example b, two gradients of the same parameter."""
     if _multiplying_out_is_cheaper(f, g) or not _factored_together(f, g):

@@ -9,9 +9,8 @@ silently too small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterator
+from collections.abc import Callable, Container, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,21 +18,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.checkpoint import CheckpointError
+from torch.utils.hooks import RemovableHandle
 
-from gnuq.gradnorm.factors import Factor
-from gnuq.gradnorm.rules import Backward, Rule, find_rule, per_example
-
-
-class UnsupportedModuleError(NotImplementedError):
-    """A module, or a use of a parameter, whose gradient cannot be accounted for exactly."""
+from gnuq.gradnorm.calls import Call, UnsupportedModuleError
+from gnuq.gradnorm.rules import find_rule
 
 
 class _Attach(torch.autograd.Function):
-    """Puts a copy of a tensor on the autograd graph, so that frozen layers have a backward.
-
-    A copy, not the tensor itself: a linear layer's output may be a view, whose hooks would not
-    fire. Only layers in front of which nothing is on the graph need it.
-    """
+    """Puts a copy of a tensor on the autograd graph, so that frozen layers have a backward."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
@@ -44,129 +37,8 @@ class _Attach(torch.autograd.Function):
         return gradients[0], None
 
 
-@dataclass
-class Call:
-    """One call of one module in the forward pass.
-
-    Attributes:
-        name: the module's name in the model.
-        module: the module.
-        rule: its rule, or None for the generic fallback.
-        args: positional and keyword arguments of the call.
-        touched: parameters that the call used, by their name inside the module.
-        outputs: the output tensors, detached (fallback only: the local run must reproduce them).
-        deltas: gradients at the outputs, by output index, for the backward pass in progress.
-    """
-
-    name: str
-    module: nn.Module
-    rule: Rule | None
-    args: tuple[tuple, dict] = ((), {})
-    touched: dict[str, Tensor] = field(default_factory=dict)
-    outputs: list[Tensor] = field(default_factory=list)
-    versions: list[int] = field(default_factory=list)
-    deltas: dict[int, Tensor] = field(default_factory=dict)
-    backward: Backward | None = None
-
-    @property
-    def described(self) -> str:
-        """The module as error messages name it."""
-        return f"module {self.name or '(the model itself)'!r} ({type(self.module).__name__})"
-
-    def tensors(self) -> list[Tensor]:
-        """The tensors among the call's arguments."""
-        return [leaf for leaf in tree_flatten(self.args)[0] if isinstance(leaf, Tensor)]
-
-    def factors(self, batch: int) -> dict[str, Factor]:
-        """Per-example gradients of the touched parameters, by their name inside the module.
-
-        Args:
-            batch: the number of examples, which dimension 0 must be.
-
-        Raises:
-            UnsupportedModuleError: the call does not keep the examples along dimension 0, its input
-                was overwritten, or its rule cannot handle the module's options.
-        """
-        if [tensor._version for tensor in self.tensors()] != self.versions:
-            raise UnsupportedModuleError(
-                f"{self.described}: its input was changed in place after the call; replace the "
-                "in-place operation (x += y) by x = x + y."
-            )
-        for delta in self.deltas.values():
-            if delta.shape[:1] != (batch,):
-                raise UnsupportedModuleError(
-                    f"{self.described}: its output of shape {tuple(delta.shape)} does not keep "
-                    f"the {batch} examples along dimension 0 (broadcast positions, flattened or "
-                    "routed tokens, time first); give every example its own row."
-                )
-        if self.rule is not None:
-            return self._by_rule(self.rule)
-        return self._by_fallback(batch)
-
-    def _by_rule(self, rule: Rule) -> dict[str, Factor]:
-        if self.backward is None:
-            try:
-                self.backward = rule.prepare(self.module, self.tensors()[0].detach())
-            except NotImplementedError as error:
-                raise UnsupportedModuleError(f"{self.described}: {error}.") from error
-        return {k: v for k, v in self.backward(self.deltas[0]).items() if k in self.touched}
-
-    def _by_fallback(self, batch: int) -> dict[str, Factor]:
-        leaves, spec = tree_flatten(self.args)
-        split = [
-            i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.shape[:1] == (batch,)
-        ]
-
-        def run(parameters: dict[str, Tensor], tensors: list[Tensor]) -> list[Tensor]:
-            filled = list(leaves)
-            for i, tensor in zip(split, tensors, strict=True):
-                filled[i] = tensor
-            args, kwargs = tree_unflatten(filled, spec)
-            outputs = torch.func.functional_call(self.module, parameters, args, kwargs)
-            return [differentiable(outputs)[i] for i in self.deltas]
-
-        batched = [leaves[i].detach() for i in split]
-        deltas = list(self.deltas.values())
-        try:
-            found, outputs = per_example(self.touched, (batched, run), deltas)
-        except RuntimeError as error:
-            raise UnsupportedModuleError(
-                f"{self.described}: cannot run on one example: {error}"
-            ) from error
-        for i, got in zip(self.deltas, outputs, strict=True):
-            if not close(self.outputs[i], got):
-                raise UnsupportedModuleError(
-                    f"{self.described}: run on one example at a time it gives other outputs than "
-                    "on the batch, so its examples are not independent along dimension 0."
-                )
-        return found
-
-
-def _computes_with_parameters(module: nn.Module) -> bool:
-    """Whether to record a module: a parametrisation's list only serves the module around it."""
-    if isinstance(module, ParametrizationList):
-        return False
-    owned = next(module.parameters(recurse=False), None) is not None
-    return owned or is_parametrized(module)
-
-
-def differentiable(outputs: Any) -> list[Tensor]:
-    """The floating-point tensors in a module's output."""
-    leaves = tree_flatten(outputs)[0]
-    return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
-
-
-def close(x: Tensor, y: Tensor) -> bool:
-    """Equal up to rounding: half the digits of the data type, relative to the largest entry."""
-    tolerance = torch.finfo(x.dtype).eps ** 0.5
-    if x.shape != y.shape:
-        return False
-    scale = max(float(x.abs().max()), 1e-30) if x.numel() else 1.0
-    return bool(((x - y).abs() <= tolerance * scale).all())
-
-
 class _Watch(TorchFunctionMode):
-    """Reports every parameter among the arguments of a torch function that returns a tensor."""
+    """Reports every parameter among the arguments of a torch function that yields a tensor."""
 
     def __init__(self, owned: dict[int, str], report: Callable[[int, str], None]) -> None:
         super().__init__()
@@ -175,28 +47,20 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         """Run the function; report afterwards, since reading a shape is not a use."""
         result = func(*args, **(kwargs or {}))
-        used = [x for x in _flat(args, kwargs) if id(x) in self.owned]
-        if used and any(isinstance(x, Tensor) for x in tree_flatten(result)[0]):
+        used = [x for x in tree_flatten((args, kwargs))[0] if id(x) in self.owned]
+        if used and (result is None or _has_tensor(result)):  # None: an assignment to a slice
             for parameter in used:
                 self.report(id(parameter), getattr(func, "__name__", str(func)))
         return result
 
 
-def _flat(args: tuple, kwargs: dict | None) -> Iterator[Any]:
-    """Arguments, and the members of lists and tuples among them."""
-    for x in (*args, *(kwargs or {}).values()):
-        if isinstance(x, (list, tuple)):
-            yield from x
-        else:
-            yield x
-
-
 class Recorder:
-    """Records one forward pass of a model, as a context manager; then drives backward passes.
+    """Records one forward pass of a model inside `watching`; then drives backward passes.
 
     Attributes:
         calls: the calls in order, each with the parameters that it used.
         names: canonical name of every parameter, by identity; tied parameters share one.
+        anchor: the one leaf of the autograd graph.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -204,9 +68,10 @@ class Recorder:
         self.calls: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.anchor = torch.zeros((), requires_grad=True)
-        self.arrived: Callable[[Call], None] | None = None
-        self.batch = 0
+        self._arrived: Callable[[Call], None] | None = None
         self._running: list[Call] = []
+        self._watching = False
+        self._handles: list[RemovableHandle] = []
 
     @contextmanager
     def watching(self) -> Generator[None]:
@@ -222,25 +87,35 @@ class Recorder:
             mha = torch.backends.mha  # its fast path hides which module uses which weight
             stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
             mha.set_fastpath_enabled(False)
+            self._watching = True
+            stack.callback(setattr, self, "_watching", False)
             with torch.enable_grad(), _Watch(self.names, self._used):
                 yield
+            if self._running:
+                raise self._running[-1].refuse("it raised an error that the model swallowed.")
 
     def _hook(self, stack: ExitStack, name: str, module: nn.Module) -> None:
         rule = find_rule(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
         def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
             self._running.append(Call(name, module, rule))
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
             call = self._running.pop()
-            call.args = (args, kwargs)
-            call.versions = [tensor._version for tensor in call.tensors()]
+            if call.module is not module:
+                raise call.refuse("it raised an error that the model swallowed.")
+            call.returned(args, kwargs)
+            used = {id(parameter) for parameter in call.touched.values()}
+            if self._running:
+                self._running[-1].nested |= used | call.nested
             return self._finish(call, output)
 
-        hook = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
-        stack.enter_context(_removing(hook))
-        hook = module.register_forward_hook(leave, with_kwargs=True, prepend=True)
-        stack.enter_context(_removing(hook))
+        before = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        after = module.register_forward_hook(leave, with_kwargs=True, prepend=True)
+        stack.callback(before.remove)
+        stack.callback(after.remove)
 
     def _used(self, parameter: int, function: str) -> None:
         """Charge a use to the innermost running call, or refuse it."""
@@ -254,60 +129,106 @@ class Recorder:
         own = call.module.named_parameters(recurse=call.rule is None, remove_duplicate=False)
         local = [key for key, value in own if id(value) == parameter]
         if not local:
-            raise UnsupportedModuleError(
-                f"{call.described} uses parameter {name!r}, which belongs to another module; "
-                "its gradient would be missed. Register the parameter in this module too."
+            raise call.refuse(
+                f"it uses parameter {name!r}, which belongs to another module; its gradient "
+                "would be missed. Register the parameter in this module too."
             )
-        call.touched[local[0]] = call.module.get_parameter(local[0])
+        for key in local if call.rule is not None else local[:1]:
+            call.touched[key] = call.module.get_parameter(key)
 
     def _finish(self, call: Call, output: Any) -> Any:
         """Put the outputs on the graph, hook their gradients, and keep the call."""
-        if not torch.is_grad_enabled():
-            raise UnsupportedModuleError(
-                f"{call.described}: called under no_grad; remove that block."
-            )
-        if getattr(call.module, "batch_first", True) is False:
-            raise UnsupportedModuleError(f"{call.described}: set batch_first=True.")
+        if not call.touched:
+            return output
         leaves, spec = tree_flatten(output)
         index = 0
         for i, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and leaf.is_complex():
+                raise call.refuse("complex outputs are not supported.")
             if isinstance(leaf, Tensor) and leaf.is_floating_point():
                 leaves[i] = self._attach(call, leaf, index)
                 index += 1
-        if call.touched:
-            self.calls.append(call)
+        if index == 0:
+            raise call.refuse("it returns no tensor that can be seen; return tensors or tuples.")
+        self.calls.append(call)
         return tree_unflatten(leaves, spec)
 
     def _attach(self, call: Call, output: Tensor, index: int) -> Tensor:
         if call.rule is None:
             call.outputs.append(output.detach().clone())
-        if not output.requires_grad or call.rule is None:  # a fallback may return its own input
+        if call.rule is None or not output.requires_grad:  # a fallback may return its own input
             output = _Attach.apply(output, self.anchor)
-        if call.touched:
-            output.register_hook(lambda delta: self._receive(call, index, delta))
+        base = output._base
+        if base is not None and not _same_memory(base, output):
+            output, base = _Attach.apply(output, self.anchor), None
+        shape = output.shape
+
+        def receive(delta: Tensor) -> None:
+            self._receive(call, index, delta.reshape(shape))
+
+        # A later in-place change gives a view, but not its base, a new history without our hook.
+        hooked = output if base is None else base
+        self._handles.append(hooked.register_hook(receive))
         return output
 
     def _receive(self, call: Call, index: int, delta: Tensor) -> None:
+        if self._watching:
+            raise call.refuse("the model differentiates inside its forward pass.")
         call.deltas[index] = delta
-        if self.arrived is not None and call.rule is not None:
-            self.arrived(call)
+        if self._arrived is not None and call.rule is not None:
+            self._arrived(call)
 
     def order(self, used: Container[str]) -> list[str]:
         """The names among `used`, in the model's own order of parameters."""
         return [name for name in self.names.values() if name in used]
 
-    def run_backward(self, columns: Tensor, direction: Tensor, *, last: bool) -> None:
-        """Send a gradient at the objectives back to the activations; hooks receive every δ."""
+    def run_backward(
+        self, columns: Tensor, direction: Tensor, arrived: Callable[[Call], None], *, last: bool
+    ) -> None:
+        """Send a gradient at the objectives back to the activations.
+
+        Args:
+            columns: the objectives, shape (batch, K).
+            direction: the gradient, shaped like them.
+            arrived: called with each call whose δ have arrived.
+            last: whether the autograd graph may be freed.
+        """
         for call in self.calls:
             call.deltas.clear()
-        torch.autograd.grad(
-            columns, self.anchor, direction, retain_graph=not last, allow_unused=True
-        )
+        self._arrived = arrived
+        try:
+            torch.autograd.grad(
+                columns, self.anchor, direction, retain_graph=not last, allow_unused=True
+            )
+        except CheckpointError as error:
+            raise UnsupportedModuleError(
+                "model: its checkpointed activations cannot be recomputed; switch gradient "
+                "checkpointing off."
+            ) from error
+        for call in self.calls:  # fallback calls wait until all their outputs' δ are there
+            if call.rule is None and call.deltas:
+                arrived(call)
+
+    def release(self) -> None:
+        """Cut the cycle from tensors to hooks to tensors, which Python cannot collect."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.calls.clear()
 
 
-@contextmanager
-def _removing(handle: torch.utils.hooks.RemovableHandle) -> Generator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
+def _computes_with_parameters(module: nn.Module) -> bool:
+    """Whether to record a module: a parametrisation's list only serves the module around it."""
+    if isinstance(module, ParametrizationList):
+        return False
+    owned = next(module.parameters(recurse=False), None) is not None
+    return owned or is_parametrized(module)
+
+
+def _same_memory(base: Tensor, view: Tensor) -> bool:
+    """Whether a view shows all of its base, in the same order."""
+    return base.numel() == view.numel() and base.is_contiguous() and view.is_contiguous()
+
+
+def _has_tensor(result: Any) -> bool:
+    return any(isinstance(x, Tensor) for x in tree_flatten(result)[0])

@@ -56,11 +56,11 @@ def rule(kind: type[nn.Module], *parameters: str) -> Callable[[Callable], Callab
 def find_rule(module: nn.Module) -> Rule | None:
     """The rule for a module, or None if it must go through the generic fallback.
 
-    A rule must cover exactly the module's own parameters: weight normalisation, for example,
+    A rule must cover all of the module's own parameters: weight normalisation, for example,
     leaves the type but replaces `weight` by two others.
     """
     found = RULES.get(type(module))
-    own = {name for name, value in module.named_parameters(recurse=False) if value is not None}
+    own = dict(module.named_parameters(recurse=False)).keys()
     patched = "forward" in vars(module)
     return None if found is None or patched or not own <= found.parameters else found
 
@@ -69,6 +69,11 @@ def over_tokens(x: Tensor, kept: int = 1) -> Tensor:
     """Sum over every dimension between the first and the last `kept`."""
     middle = tuple(range(1, x.ndim - kept))
     return x.sum(middle) if middle else x
+
+
+def _beside_the_batch(x: Tensor, shape: tuple[int, ...]) -> None:
+    if x.ndim <= len(shape):
+        raise NotImplementedError("it normalises over the batch, so examples are not independent")
 
 
 @rule(nn.Linear, "weight", "bias")
@@ -105,6 +110,7 @@ def layer_norm(module: nn.Module, x: Tensor) -> Backward:
     """y_t = w ⊙ x̂_t + b, x̂_t standardised:  ∇w = Σ_t δ_t ⊙ x̂_t,  ∇b = Σ_t δ_t."""
     assert isinstance(module, nn.LayerNorm)
     shape = module.normalized_shape
+    _beside_the_batch(x, shape)
     standardised = F.layer_norm(x, shape, eps=module.eps)
 
     def backward(delta: Tensor) -> dict[str, Factor]:
@@ -121,6 +127,7 @@ def rms_norm(module: nn.Module, x: Tensor) -> Backward:
     """y_t = w ⊙ x_t / rms(x_t):  ∇w = Σ_t δ_t ⊙ x_t / rms(x_t)."""
     assert isinstance(module, nn.RMSNorm)
     shape = module.normalized_shape
+    _beside_the_batch(x, shape)
     scaled = F.rms_norm(x, shape, eps=module.eps)
 
     def backward(delta: Tensor) -> dict[str, Factor]:
@@ -129,40 +136,37 @@ def rms_norm(module: nn.Module, x: Tensor) -> Backward:
     return backward
 
 
+#: A module as a function of its parameters and batched tensors, of any batch size.
+Run = Callable[[dict[str, Tensor], list[Tensor]], list[Tensor]]
+
+
 def per_example(
-    parameters: dict[str, Tensor],
-    arguments: tuple[list[Tensor], Callable],
-    deltas: list[Tensor],
+    run: Run, parameters: dict[str, Tensor], tensors: list[Tensor], deltas: list[Tensor]
 ) -> tuple[dict[str, Factor], list[Tensor]]:
-    """The generic rule: module-local vector–Jacobian products, one a example.
+    """The generic rule: module-local vector–Jacobian products, one for each example.
 
     Args:
+        run: the module; it treats dimension 0 as the batch, examples independent.
         parameters: the parameters to differentiate, by their name inside the module.
-        arguments: the call's batched tensors, and the module as `call(parameters, tensors)`,
-            which returns its output tensors for such tensors of any batch size.
+        tensors: the call's batched arguments.
         deltas: the objective's gradient at each output tensor.
 
     Returns:
         The gradients, and the outputs that the local run produced, for the caller to compare.
     """
-    tensors, call = arguments
 
     def one(tensors: tuple[Tensor, ...], deltas: tuple[Tensor, ...]) -> tuple:
-        def run(values: dict[str, Tensor]) -> list[Tensor]:
-            return call(values, [x[None] for x in tensors])
-
-        outputs, pullback, *_ = torch.func.vjp(run, parameters)
+        outputs, pullback, *_ = torch.func.vjp(
+            lambda values: run(values, [x[None] for x in tensors]), parameters
+        )
         (gradients,) = pullback([d[None] for d in deltas])
         return gradients, [y[0] for y in outputs]
 
-    batched = torch.func.vmap(one)
     try:
-        gradients, outputs = batched(tuple(tensors), tuple(deltas))
+        gradients, outputs = torch.func.vmap(one)(tuple(tensors), tuple(deltas))
     except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
-        rows = [
-            one(tuple(x[b] for x in tensors), tuple(d[b] for d in deltas))
-            for b in range(deltas[0].shape[0])
-        ]
+        examples = zip(zip(*tensors, strict=True), zip(*deltas, strict=True), strict=True)
+        rows = [one(*example) for example in examples]
         gradients = {name: torch.stack([row[0][name] for row in rows]) for name in parameters}
         outputs = [torch.stack(column) for column in zip(*(row[1] for row in rows), strict=True)]
     return {name: Dense.of(value) for name, value in gradients.items()}, outputs
