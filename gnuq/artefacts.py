@@ -81,8 +81,9 @@ def save(
         "rows": len(frame),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
+    told = (json.dumps(provenance, indent=1) + "\n").encode()  # fails before anything is written
     _write(path, content)
-    _write(path.with_suffix(".json"), (json.dumps(provenance, indent=1) + "\n").encode())
+    _write(path.with_suffix(".json"), told)
     return path
 
 
@@ -97,9 +98,15 @@ def load(kind: Kind, name: str) -> Artefact:
         raise ArtefactError(
             f"{kind} {name!r}: not found at {path}; compute it with 'python -m gnuq.records'."
         )
-    provenance = json.loads(path.with_suffix(".json").read_text())
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != provenance["sha256"]:
+    try:
+        provenance = json.loads(path.with_suffix(".json").read_text())
+        written = provenance["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"{kind} {name!r}: its provenance file is torn ({error}); restore it from git."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != written:
         raise ArtefactError(
             f"{kind} {name!r}: {path} is not the file that its provenance describes (torn or "
             "edited); restore both from git, or delete both and compute them again."

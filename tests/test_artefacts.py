@@ -75,6 +75,22 @@ def test_a_write_that_is_cut_off_leaves_the_old_file(
     assert sorted(p.name for p in path.parent.iterdir()) == ["b.csv", "b.json"]
 
 
+@pytest.mark.parametrize("torn", ["", "{", "[]", "{}"])
+def test_a_torn_provenance_file_is_refused(torn: str) -> None:
+    save("results").with_suffix(".json").write_text(torn)
+    with pytest.raises(artefacts.ArtefactError, match="provenance file is torn"):
+        artefacts.load("results", "a/b")
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_old_artefact() -> None:
+    save("results")
+    with pytest.raises(TypeError):
+        artefacts.save("results", "a/b", frame() * 2, configuration={"x": {1}}, seconds=0)
+    pd.testing.assert_frame_equal(
+        artefacts.load("results", "a/b").frame, frame(), check_dtype=False
+    )
+
+
 def test_provenance_is_readable_json() -> None:
     told = json.loads(save("records").with_suffix(".json").read_text())
     assert {"created", "commit", "packages", "configuration", "sha256"} <= told.keys()

@@ -146,6 +146,8 @@ def test_sequence_estimate_contains_the_cross_terms() -> None:
     torch.testing.assert_close(norms.values, est.mean_probability(p, mask))
     variance = est.sequence_aleatoric(p, mask)
     torch.testing.assert_close(variance[2], (p * (1 - p))[2, 0])
+    labels = tokens.where(mask, -100)
+    torch.testing.assert_close(est.sequence_epistemic(model, ids, labels, mask).total, norms.total)
 
 
 p3, g3 = torch.full((4, 3), 1 / 3), torch.ones(4, 3)
@@ -154,6 +156,11 @@ x2, mask = torch.ones(4, 2), torch.ones(4, 3, dtype=torch.bool)
 ids = torch.zeros(4, 3, dtype=torch.int64)
 BAD = {
     "one draw": (lambda: est.label_wise_decomposition(p3[:1]), ValueError, "two posterior draws"),
+    "one dimension": (lambda: est.entropy_decomposition(p3[:, 0]), ValueError, "last dimension"),
+    "NaN variance": (
+        lambda: est.aleatoric_second_order(p3, p3 * torch.nan), ValueError, "variance.*NaN"),
+    "an output object": (
+        lambda: est.predictions_from({"logits": p3}, "softmax"), TypeError, "model.*dict"),
     "not normalised": (lambda: est.entropy_decomposition(p3 / 2), ValueError, "sum to one"),
     "above one": (lambda: est.aleatoric(p3 * 4), ValueError, r"\[0, 1\]"),
     "NaN": (lambda: est.aleatoric(p3 * torch.nan), ValueError, "NaN"),
@@ -170,7 +177,8 @@ BAD = {
     "classes of one output": (
         lambda: est.epistemic(one, x2, link="sigmoid", classes=0), ValueError, "classes"),
     "classes and parts": (
-        lambda: est.epistemic(two, x2, classes=ids[:, 0], batch_size=2), ValueError, "batch_size"),
+        lambda: est.epistemic(two, x2, classes=[0, 1, 2, 0], batch_size=2),
+        ValueError, "batch_size"),
     "empty answer": (lambda: est.mean_probability(p3, ~mask), ValueError, "mask.*no answer"),
     "mask shape": (lambda: est.mean_probability(p3, mask[:2]), ValueError, "mask"),
     "mask of numbers": (lambda: est.mean_probability(p3, p3), ValueError, "mask.*booleans"),

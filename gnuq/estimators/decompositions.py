@@ -35,6 +35,10 @@ def entropy_decomposition(
         ValueError: values that are not probabilities, or fewer than two draws.
     """
     _check_draws(probabilities)
+    if probabilities.ndim < 2:
+        raise ValueError(
+            "probabilities: give draws along the first, classes along the last dimension."
+        )
     if not torch.allclose(probabilities.sum(-1), probabilities.new_ones(()), atol=1e-4):
         raise ValueError("probabilities: they do not sum to one over the last dimension.")
     total = torch.special.entr(probabilities.mean(0)).sum(-1)

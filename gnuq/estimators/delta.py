@@ -87,7 +87,7 @@ def epistemic(
         predictions = predictions_from(outputs, link)
         return predictions if classes is None else select(predictions, classes)
 
-    if isinstance(classes, Tensor) and classes.ndim and batch_size is not None:
+    if classes is not None and torch.as_tensor(classes).ndim and batch_size is not None:
         raise ValueError("batch_size: with one class a example, call once per part instead.")
     return squared_gradient_norms(model, inputs, objective, batch_size=batch_size)
 
@@ -97,7 +97,12 @@ def predictions_from(outputs: Float[Tensor, " batch *outputs"], link: Link) -> T
 
     Raises:
         ValueError: an unknown link, or a sigmoid of more than one output.
+        TypeError: the model's output is not a tensor.
     """
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"model: it returns a {type(outputs).__name__}; wrap it so that it returns the logits."
+        )
     if link == "softmax":
         if outputs.ndim < 2 or outputs.shape[-1] < 2:
             raise ValueError(
@@ -163,8 +168,8 @@ def aleatoric_second_order(
     Raises:
         ValueError: probabilities outside [0, 1], or a negative variance.
     """
-    if bool((variance < 0).any()):
-        raise ValueError("variance: it is negative.")
+    if not bool((variance >= 0).all()):
+        raise ValueError("variance: it is negative or NaN.")
     return aleatoric(probabilities) - variance
 
 

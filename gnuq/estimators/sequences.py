@@ -64,9 +64,10 @@ def sequence_epistemic(
             raise ValueError(
                 f"tokens: shape {tuple(tokens.shape)} does not fit logits {tuple(logits.shape)}."
             )
-        if bool((tokens < 0).any()) or bool((tokens >= logits.shape[-1]).any()):
+        counted = tokens.where(mask, 0)  # labels such as −100 may stand where nothing counts
+        if bool((counted < 0).any()) or bool((counted >= logits.shape[-1]).any()):
             raise ValueError(f"tokens: out of range for a vocabulary of {logits.shape[-1]}.")
-        return mean_probability(token_probabilities(logits, tokens), mask)
+        return mean_probability(token_probabilities(logits, counted), mask)
 
     return squared_gradient_norms(model, inputs, objective)
 

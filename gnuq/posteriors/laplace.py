@@ -168,8 +168,8 @@ def linearised_predictive(
     """
     if logits.shape != variance.shape:
         raise ValueError(f"variance: shape {tuple(variance.shape)} for {tuple(logits.shape)}.")
-    if bool((variance < 0).any()):
-        raise ValueError("variance: it is negative.")
+    if not bool((variance >= 0).all()):
+        raise ValueError("variance: it is negative or NaN.")
     x, w = (torch.from_numpy(a).to(logits) for a in np.polynomial.hermite_e.hermegauss(nodes))
     weights = (w / w.sum())[:, None]
     p = torch.sigmoid(logits + variance.sqrt() * x[:, None])

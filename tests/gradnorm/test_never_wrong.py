@@ -237,7 +237,8 @@ WRONG = {
                                          "differentiates|requires grad"),
     "a scripted module": (nn.Sequential(torch.jit.script(linear()), linear()), x, "scripted"),
     "a kernel of one's own": (
-        From(lambda m, x: Opaque.apply(x, m.w), w=parameter(3, 3), a=linear()), x, "no use of|one example"),
+        From(lambda m, x: Opaque.apply(x, m.w), w=parameter(3, 3), a=linear()), x,
+        "no use of|one example"),
     "a swallowed error": (From(swallowing, a=linear(), b=linear()), x, "swallowed|another module"),
     "an object as output": (From(lambda m, x: m.box(x).value, box=Boxed()), x, "can be seen"),
     "complex outputs": (
