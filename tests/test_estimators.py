@@ -192,6 +192,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.bad_input
 def test_bad_input_names_the_argument(name: str) -> None:
     run, error, message = BAD[name]
     with pytest.raises(error, match=message):

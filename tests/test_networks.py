@@ -73,12 +73,13 @@ def test_predictions_are_probabilities() -> None:
 
 def test_multiclass_likelihood_of_a_uniform_prediction() -> None:
     problem = Problem(
-        "three", "multiclass", torch.zeros(5, 2), torch.tensor([0, 1, 2, 0, 1]), 3, 1, 0
+        "three", "multiclass", torch.zeros(5, 2), torch.tensor([0, 1, 2, 0, 1]), 3, 1.0, 0
     )
     loss = negative_log_likelihood(torch.zeros(5, 3), problem)
     torch.testing.assert_close(loss, 5 * torch.tensor(3.0).log())
 
 
+@pytest.mark.bad_input
 def test_bad_arguments_are_named() -> None:
     problem = make_problem("xor", points=20)
     with pytest.raises(ValueError, match="architecture.*2 outputs"):

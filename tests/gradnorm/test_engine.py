@@ -305,6 +305,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.bad_input
 def test_bad_input_names_the_argument_and_the_remedy(name: str) -> None:
     build, inputs, objective, error, message = BAD[name]
     with pytest.raises(error, match=message):

@@ -321,6 +321,7 @@ def test_bad_kernels_name_the_argument() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5])
+@pytest.mark.bad_input
 def test_a_bad_batch_size_is_named(size: float) -> None:
     with pytest.raises(ValueError, match="batch_size"):
         squared_gradient_norms(linear(), x, scalar, batch_size=size)  # type: ignore[arg-type]

@@ -106,6 +106,7 @@ def test_convergence_sees_chains_that_disagree() -> None:
     assert convergence(apart).r_hat.min() > 1.1
 
 
+@pytest.mark.bad_input
 def test_bad_arguments_are_named() -> None:
     for field, value in [("sampler", "gibbs"), ("chains", 0), ("draws", 0), ("target_accept", 1.0)]:
         with pytest.raises(ValueError, match=field):

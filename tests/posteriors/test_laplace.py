@@ -117,6 +117,7 @@ def test_linearised_predictive_matches_sampling_and_its_limits() -> None:
     torch.testing.assert_close(samples.var(0), parts.epistemic, rtol=0.03, atol=1e-6)
 
 
+@pytest.mark.bad_input
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="variance.*negative"):
         laplace.linearised_predictive(torch.zeros(2), torch.tensor([1.0, -1.0]))
