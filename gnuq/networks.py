@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -168,7 +169,8 @@ def fit_map(
         "maxcor": 30,
     }
     options |= {"gtol": wanted, "ftol": 0.0}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    with threadpool_limits(1):  # SciPy's BLAS threads and torch's would wait for each other
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     norm = float(np.linalg.norm(found.jac))
     if norm > gradient_tolerance:
         raise RuntimeError(
