@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from pandas.io.formats.style import Styler
     from plotly.basedatatypes import BaseFigure
 
 # In the dark theme the website swaps exactly these for lighter ones (book/static/figures.js), so
@@ -70,6 +72,22 @@ def show(
     if caption is not None:
         text = html.escape(caption, quote=False)
         publish({"text/html": f"<p><em>{text}</em></p>", "text/plain": caption}, raw=True)
+
+
+def table(frame: pd.DataFrame, *, precision: int = 2) -> Styler:
+    """A table for a page: text flush left and wrapped, numbers rounded, nothing cut off.
+
+    Args:
+        frame: The table, indexed by what its rows are.
+        precision: Decimal places of numbers.
+    """
+    left = {"text-align": "left", "white-space": "normal"}
+    heads = [{"selector": "th", "props": list(left.items())}]
+    return (
+        frame.style.format(precision=precision, na_rep="–")
+        .set_properties(**left)
+        .set_table_styles(heads)
+    )
 
 
 def in_book() -> bool:

@@ -41,14 +41,13 @@ def uncertainty_maps(
         shown = _heatmap(x, y, _image(frame[name], len(y)), visible=i < 2, show_scale=i > 0)
         figure.add_trace(shown, 1, 1 if i == 0 else 2)
     for column in (1, 2):
-        for trace in _points(problem, legend=column == 1):
+        for trace in _points(problem):
             figure.add_trace(trace, 1, column)
     items = [_button(i, name, len(methods), len(figure.data)) for i, name in enumerate(methods)]
     figure.update_layout(
-        height=470,
-        margin={"l": 50, "r": 20, "t": 40, "b": 70},
+        height=450,
+        margin={"l": 50, "r": 20, "t": 40, "b": 50},
         updatemenus=[buttons(items)],
-        legend={"orientation": "h", "x": 0, "y": -0.12},
     )
     figure.update_xaxes(title_text="x₁", range=[x[0], x[-1]], constrain="domain")
     figure.update_yaxes(range=[y[0], y[-1]], constrain="domain")
@@ -122,7 +121,7 @@ def _heatmap(
     )
 
 
-def _points(problem: Problem, *, legend: bool) -> list[go.Scatter]:
+def _points(problem: Problem) -> list[go.Scatter]:
     """The training points, one trace a class."""
     traces = []
     for k in range(problem.classes):
@@ -132,9 +131,7 @@ def _points(problem: Problem, *, legend: bool) -> list[go.Scatter]:
                 x=chosen[:, 0],
                 y=chosen[:, 1],
                 mode="markers",
-                name=f"training points, class {k}",
-                legendgroup=f"class {k}",
-                showlegend=legend,
+                showlegend=False,  # white on the map, it would be unseen in a legend
                 hoverinfo="skip",
                 marker={
                     "symbol": CLASS_SYMBOLS[k],

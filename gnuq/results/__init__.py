@@ -7,9 +7,9 @@ record's reference over the grid. `gnuq.protocol` holds the settings.
 from gnuq.results.correlations import (
     ALEATORIC,
     EPISTEMIC,
+    advantage,
     basin_spread,
     correlate,
-    flat_modes,
     means,
     validation,
 )
@@ -33,10 +33,10 @@ __all__ = [
     "EPISTEMIC",
     "EPISTEMIC_LABELS",
     "LABELS",
+    "advantage",
     "basin_spread",
     "convergence",
     "correlate",
-    "flat_modes",
     "maps",
     "means",
     "point_estimates",

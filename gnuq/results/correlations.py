@@ -117,15 +117,35 @@ def basin_spread(correlations: pd.DataFrame) -> pd.DataFrame:
     return spans.groupby(level=[0, 1, 2], sort=False).max().reset_index()
 
 
-def flat_modes(correlations: pd.DataFrame) -> pd.DataFrame:
-    """How many of the modes found are the zero network, by problem and prior."""
-    starts = correlations.drop_duplicates(["problem", "prior", "seed", "map_seed"])
-    counts = starts.groupby(["problem", "prior"], sort=False)["flat"].agg(["sum", "size"])
-    shown = counts["sum"].astype(str) + " of " + counts["size"].astype(str)
-    return (
-        shown.reset_index(name="n")
-        .pivot_table(index="problem", columns="prior", values="n", aggfunc="first", sort=False)[
-            list(protocol.PRIORS)
-        ]
-        .rename(columns=protocol.PRIOR_LABELS)
+def advantage(correlations: pd.DataFrame) -> pd.DataFrame:
+    """What the gradient norm gains over p(1 − p) as an epistemic estimate, run by run.
+
+    Args:
+        correlations: what `validation` returns.
+
+    Returns:
+        One row per problem and prior; for either region and correlation the mean difference
+        over data seeds and starts, and its range, as text.
+    """
+    keys = ["problem", "prior", "region", "seed", "map_seed"]
+    epistemic = correlations[correlations["quantity"] == "epistemic"]
+    by_run = epistemic.pivot_table(
+        index=keys, columns="comparison", values=["pearson", "spearman"], sort=False
     )
+    columns = {}
+    for kind in ("pearson", "spearman"):
+        gain = by_run[kind]["gradient_norm"] - by_run[kind]["bernoulli"]
+        spread = gain.groupby(level=[0, 1, 2], sort=False).agg(["mean", "min", "max"])
+        text = [f"{m:+.2f} ({lo:+.2f} to {hi:+.2f})" for m, lo, hi in spread.to_numpy()]
+        columns[kind.capitalize()] = pd.Series(text, spread.index)
+    wide = pd.DataFrame(columns).reset_index()
+    table = wide.pivot_table(
+        index=["problem", "prior"],
+        columns="region",
+        values=list(columns),
+        aggfunc="first",
+        sort=False,
+    )
+    names = {"wide": "whole grid", "inside": "inside the data"}
+    table.columns = pd.Index([f"{kind}, {names[region]}" for kind, region in table.columns])
+    return table.rename(index=protocol.PRIOR_LABELS, level="prior")

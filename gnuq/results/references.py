@@ -69,10 +69,12 @@ def worst_convergence(found: pd.DataFrame) -> pd.DataFrame:
         found: what `convergence` returns.
     """
     grouped = found.groupby(["problem", "prior"], sort=False)
-    return grouped.agg(
+    table = grouped.agg(
         r_hat=("r_hat", "max"),
         effective_samples=("effective_samples", "min"),
         divergences=("divergences", "sum"),
         acceptance=("acceptance", "min"),
         leapfrog_steps=("leapfrog_steps", "mean"),
-    ).rename(index=protocol.PRIOR_LABELS, level="prior")
+    )
+    whole = {"effective_samples": int, "leapfrog_steps": int}
+    return table.astype(whole).rename(index=protocol.PRIOR_LABELS, level="prior")

@@ -15,12 +15,12 @@ LABELS = {
     "laplace": "Laplace vs HMC",
     "gn_laplace": "‖g‖² vs Laplace",
     "bernoulli": "p(1 − p) vs HMC",
-    "ceiling": "noise ceiling: one half of the chains vs the other",
+    "ceiling": "noise ceiling (HMC halves)",
     "point": "p(1 − p) vs HMC",
     "point_laplace": "p(1 − p) vs Laplace",
-    "linearised": "Laplace, linearised, vs HMC",
+    "linearised": "linearised Laplace vs HMC",
     "point_total": "p(1 − p) vs HMC's total",
-    "second_order": "p(1 − p) − gᵀΣg (Laplace Σ) vs HMC",
+    "second_order": "p(1 − p) − gᵀΣg vs HMC",
 }
 
 
@@ -100,8 +100,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "comparison": LABELS[row["comparison"]],
             "Pearson, ours": spread(row, "r"),
             "Spearman, ours": spread(row, "rho"),
-            "paper, 1st column": "–" if np.isnan(row["r_paper"]) else f"{row['r_paper']:.2f}",
-            "paper, 2nd column": "–" if np.isnan(row["rho_paper"]) else f"{row['rho_paper']:.2f}",
+            "paper, 1st": "–" if np.isnan(row["r_paper"]) else f"{row['r_paper']:.2f}",
+            "paper, 2nd": "–" if np.isnan(row["rho_paper"]) else f"{row['rho_paper']:.2f}",
         }
         for _, row in table.iterrows()
     ]
