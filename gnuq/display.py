@@ -81,8 +81,8 @@ def table(frame: pd.DataFrame, *, precision: int = 2) -> Styler:
         frame: The table, indexed by what its rows are.
         precision: Decimal places of numbers.
     """
-    left = {"text-align": "left", "white-space": "normal"}
-    heads = [{"selector": "th", "props": list(left.items())}]
+    left: Any = {"text-align": "left", "white-space": "normal"}
+    heads: Any = [{"selector": "th", "props": list(left.items())}]
     return (
         frame.style.format(precision=precision, na_rep="–")
         .set_properties(**left)

@@ -147,5 +147,6 @@ def advantage(correlations: pd.DataFrame) -> pd.DataFrame:
         sort=False,
     )
     names = {"wide": "whole grid", "inside": "inside the data"}
-    table.columns = pd.Index([f"{kind}, {names[region]}" for kind, region in table.columns])
+    pairs: list[tuple[str, str]] = table.columns.tolist()  # type: ignore[assignment]
+    table.columns = pd.Index([f"{kind}, {names[region]}" for kind, region in pairs])
     return table.rename(index=protocol.PRIOR_LABELS, level="prior")
