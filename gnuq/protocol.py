@@ -41,6 +41,8 @@ PRIOR_LABELS = {
     "unit-5": "N(0, 1/5)",
     "fan-in": "N(0, 2.25 / fan-in)",
 }
+#: Shorter ones, for the ticks of an axis.
+PRIOR_TICKS = {PRIMARY: "λ = 1", "unit-0.1": "λ = 0.1", "unit-5": "λ = 5", "fan-in": "fan-in"}
 
 
 @dataclass(frozen=True)

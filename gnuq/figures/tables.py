@@ -36,7 +36,7 @@ def table_dots(table: pd.DataFrame, labels: dict[str, str], *, colour: str) -> g
         for dots in _dots(part, list(labels.values()), COLOURS[colour], legend=column == 1):
             figure.add_trace(dots, 1, column)
     ticks = np.arange(len(labels))[::-1]
-    figure.update_yaxes(tickvals=ticks, ticktext=list(labels.values()), col=1)
+    figure.update_yaxes(tickvals=ticks, ticktext=list(labels.values()))
     low = min(0.0, float(kept[["r_low", "rho_low"]].min().min()))
     figure.update_xaxes(range=[low - 0.05, 1.05])
     figure.update_layout(
@@ -105,10 +105,10 @@ def sensitivity(table: pd.DataFrame, labels: dict[str, str], priors: dict[str, s
         for kind, y in values.items()
     ]
     figure.update_layout(
-        height=540,
-        margin={"l": 60, "r": 20, "t": 40, "b": 190},
+        height=480,
+        margin={"l": 60, "r": 20, "t": 40, "b": 120},
         updatemenus=[buttons(items)],
-        legend={"orientation": "h", "x": 0, "y": -0.42},
+        legend={"orientation": "h", "x": 0, "y": -0.18},
     )
     figure.update_yaxes(title_text="Pearson correlation", col=1)
     return figure

@@ -76,5 +76,6 @@ def worst_convergence(found: pd.DataFrame) -> pd.DataFrame:
         acceptance=("acceptance", "min"),
         leapfrog_steps=("leapfrog_steps", "mean"),
     )
-    whole = {"effective_samples": int, "leapfrog_steps": int}
-    return table.astype(whole).rename(index=protocol.PRIOR_LABELS, level="prior")
+    table = table.astype({"effective_samples": int, "leapfrog_steps": int})
+    heads = {"r_hat": "r̂", "effective_samples": "ESS", "leapfrog_steps": "steps a draw"}
+    return table.rename(columns=heads).rename(index=protocol.PRIOR_LABELS, level="prior")
