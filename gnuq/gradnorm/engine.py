@@ -46,7 +46,8 @@ def squared_gradient_norms(
             of them, shape (batch, K): all classes of a classifier at once, for example.
         batch_size: split the batch into parts of this size, to bound memory.
         verify: run the example with the largest norm once more, on its own, and demand the
-            same norm: it proves that dimension 0 is the batch. Costs one example's pass.
+            same norm: if dimension 0 is not the batch everywhere, or examples depend on each
+            other, the two differ. Costs one example's pass; switch it off in tight loops.
 
     Raises:
         ValueError: empty batch, non-finite inputs or weights, wrong shapes, an objective that
