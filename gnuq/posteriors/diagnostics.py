@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # ArviZ 0.23 announces ArviZ 1 on import
     import arviz as az
 
+ARVIZ_1 = int(az.__version__.partition(".")[0]) >= 1
 MAX_R_HAT = 1.01
 MIN_EFFECTIVE_SAMPLES = 400
 
@@ -55,3 +57,36 @@ def convergence(predictions: Float[np.ndarray, " chains draws *points"]) -> Conv
     r_hat = az.rhat(data)["p"].to_numpy()
     effective = az.ess(data, method="bulk")["p"].to_numpy()
     return Convergence(r_hat.reshape(points), effective.reshape(points))
+
+
+def container(predictions: Float[np.ndarray, " chains draws *points"]) -> Any:
+    """The predictions as ArviZ keeps draws, for any of its summaries and plots.
+
+    Args:
+        predictions: shape (chains, draws, …).
+
+    Returns:
+        An `InferenceData` under ArviZ 0.23, a `DataTree` under ArviZ 1; the variable is `p`.
+    """
+    posterior = {"p": predictions}
+    if ARVIZ_1:
+        return az.from_dict({"posterior": posterior})
+    return az.from_dict(posterior=posterior)
+
+
+def plot_ranks(predictions: Float[np.ndarray, "chains draws points"]) -> Any:
+    """ArviZ's rank plot, one panel a prediction: flat for every chain if the chains agree.
+
+    Args:
+        predictions: shape (chains, draws, points); give a handful of points.
+
+    Returns:
+        What `arviz.plot_rank` returns: matplotlib axes under 0.23, a plotly collection under 1.
+
+    Raises:
+        ValueError: more than 16 points, which no page could show.
+    """
+    if predictions.shape[2] > 16:
+        raise ValueError(f"predictions: {predictions.shape[2]} points; choose 16 at most.")
+    backend = "plotly" if ARVIZ_1 else "matplotlib"  # the one that each line brings or that we have
+    return az.plot_rank(container(predictions), backend=backend)

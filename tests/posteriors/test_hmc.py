@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gnuq.networks import Architecture, Prior, fit_map, negative_log_likelihood
-from gnuq.posteriors import laplace
+from gnuq.posteriors import diagnostics, laplace
 from gnuq.posteriors.diagnostics import convergence
 from gnuq.posteriors.settings import HMC
 from gnuq.problems import Problem, make_problem
@@ -104,6 +104,18 @@ def test_convergence_sees_chains_that_disagree() -> None:
     apart = good + np.arange(4)[:, None, None]
     assert not convergence(apart).reached
     assert convergence(apart).r_hat.min() > 1.1
+
+
+def test_arviz_takes_the_predictions_and_plots_their_ranks() -> None:
+    """One container and one plot under either line of ArviZ."""
+    predictions = np.random.default_rng(0).normal(size=(4, 100, 3))
+    kept = diagnostics.container(predictions)
+    np.testing.assert_array_equal(kept.posterior["p"].to_numpy(), predictions)
+    drawn = diagnostics.plot_ranks(predictions)
+    panels = drawn.size if hasattr(drawn, "size") else drawn.viz["plot"]["p"].size
+    assert panels == 3
+    with pytest.raises(ValueError, match="predictions: 17 points"):
+        diagnostics.plot_ranks(np.zeros((4, 100, 17)))
 
 
 @pytest.mark.bad_input
