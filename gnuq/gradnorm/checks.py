@@ -12,8 +12,6 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from gnuq.gradnorm.calls import UnsupportedModuleError
 
-Norm = nn.modules.batchnorm._NormBase
-
 
 def prepared(model: nn.Module, inputs: Any) -> Any:
     """Check the model and its inputs; return the inputs detached, a mapping as a dict."""

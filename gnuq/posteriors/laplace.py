@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,14 +25,6 @@ from gnuq.gradnorm import GradientFactors, gradient_factors
 from gnuq.gradnorm.engine import Objective
 from gnuq.networks import MapFit, Prior
 from gnuq.problems import Problem
-
-
-class Laplace(Protocol):
-    """Anything that gives a function of the weights its variance, linearised at the mode."""
-
-    def variance(self, inputs: Tensor, objective: Objective) -> Tensor:
-        """gᵀΣg for the gradient g of each example's objective, shape (batch,) or (batch, K)."""
-        ...
 
 
 @dataclass(frozen=True)
