@@ -42,6 +42,14 @@ class Architecture:
         """Number of parameters, P."""
         return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.layers)
 
+    def must_suit(self, problem: Problem) -> None:
+        """Raise a ValueError unless the output count is the one that the problem needs."""
+        if self.outputs != problem.outputs:
+            raise ValueError(
+                f"architecture: {self.outputs} outputs, but {problem.name!r} ({problem.task}) "
+                f"needs {problem.outputs}."
+            )
+
     def build(self, seed: int = 0) -> nn.Sequential:
         """The network in float64 with weights N(0, 1/fan_in) and zero biases, seeded."""
         generator = torch.Generator().manual_seed(seed)
@@ -75,7 +83,10 @@ class Prior:
 
     def precisions(self, architecture: Architecture) -> Float[Tensor, " parameters"]:
         """Prior precision of every parameter, in the order of `module.parameters()`."""
-        network = architecture.build()
+        return self.precisions_of(architecture.build())
+
+    def precisions_of(self, network: nn.Module) -> Float[Tensor, " parameters"]:
+        """The same for a network that is already built."""
         variances = self.variances(network)
         return torch.cat(
             [torch.full_like(p.flatten(), 1 / variances[n]) for n, p in network.named_parameters()]
@@ -154,11 +165,7 @@ def fit_map(
         ValueError: the architecture's output count does not suit the problem.
         RuntimeError: L-BFGS stopped with a larger gradient norm than `gradient_tolerance`.
     """
-    if architecture.outputs != problem.outputs:
-        raise ValueError(
-            f"architecture: {architecture.outputs} outputs, but {problem.name!r} "
-            f"({problem.task}) needs {problem.outputs}."
-        )
+    architecture.must_suit(problem)
     network = architecture.build(seed)
     objective = _flat_objective(network, problem, prior.precisions(architecture))
     start = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()

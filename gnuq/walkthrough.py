@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gnuq.estimators import delta_variance, epistemic
+from gnuq.estimators import delta_variance, epistemic, predictions_from
 from gnuq.gradnorm import gradient_factors
 from gnuq.networks import Architecture, Prior, fit_map
 from gnuq.posteriors.settings import HMC
@@ -24,7 +24,7 @@ VISITED = ((1.0, 1.0), (0.5, 1.0), (0.25, 1.0), (0.0, 1.0), (-0.5, 1.0), (-1.0, 
 
 def probability(logits: Float[Tensor, "batch 1"]) -> Float[Tensor, " batch"]:
     """The probability of class 1."""
-    return logits.sigmoid()[:, 0]
+    return predictions_from(logits, "sigmoid")
 
 
 @dataclass(frozen=True)

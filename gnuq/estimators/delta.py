@@ -71,7 +71,7 @@ def epistemic(
         inputs: as `gnuq.gradnorm.squared_gradient_norms` takes them.
         link: how outputs become the prediction: `"sigmoid"` (one logit, the probability of
             class 1), `"softmax"`, or `"identity"` (regression: the outputs themselves).
-        classes: one class for all examples, or one a example; all classes if omitted.
+        classes: one class for all examples, or one per example; all classes if omitted.
         batch_size: split the batch into parts of this size, to bound memory.
 
     Returns:
@@ -88,7 +88,7 @@ def epistemic(
         return predictions if classes is None else select(predictions, classes)
 
     if classes is not None and torch.as_tensor(classes).ndim and batch_size is not None:
-        raise ValueError("batch_size: with one class a example, call once per part instead.")
+        raise ValueError("batch_size: with one class per example, call once per part instead.")
     return squared_gradient_norms(model, inputs, objective, batch_size=batch_size)
 
 
@@ -123,7 +123,7 @@ def predictions_from(outputs: Float[Tensor, " batch *outputs"], link: Link) -> T
 def select(
     probabilities: Float[Tensor, "batch classes"], classes: Int[Tensor, " batch"] | int
 ) -> Float[Tensor, " batch"]:
-    """The probability of one class, the same for all examples or one a example.
+    """The probability of one class, the same for all examples or one per example.
 
     Raises:
         ValueError: a class index out of range, or indices of another length than the batch.

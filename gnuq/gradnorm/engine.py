@@ -132,7 +132,7 @@ def _norms(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientNo
     with _forward(model, inputs, objective) as done:
         uses = _use_counts(done.recorder)
         start = torch.zeros_like(widen(done.columns.detach()))
-        norms = {name: start.clone() for name in done.recorder.order(uses)}
+        norms = {name: start.clone() for name in uses}
         for k in range(done.columns.shape[1]):
             for name, norm in _norms_of_one(done, k, uses).items():
                 norms[name][:, k] = norm

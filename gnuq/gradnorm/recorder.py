@@ -9,7 +9,7 @@ silently too small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -177,10 +177,6 @@ class Recorder:
         call.deltas[index] = delta
         if self._arrived is not None and call.rule is not None:
             self._arrived(call)
-
-    def order(self, used: Container[str]) -> list[str]:
-        """The names among `used`, in the model's own order of parameters."""
-        return [name for name in self.names.values() if name in used]
 
     def run_backward(
         self, columns: Tensor, direction: Tensor, arrived: Callable[[Call], None], *, last: bool

@@ -108,11 +108,7 @@ def sample_posterior(
     Source:
         §4.1: HMC with dual-averaging step-size adaptation.
     """
-    if architecture.outputs != problem.outputs:
-        raise ValueError(
-            f"architecture: {architecture.outputs} outputs, but {problem.name!r} needs "
-            f"{problem.outputs}."
-        )
+    architecture.must_suit(problem)
     settings = settings or HMC()
     began = time.perf_counter()
     with _single_precision():

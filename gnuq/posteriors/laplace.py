@@ -102,7 +102,7 @@ def last_layer_laplace(fit: MapFit, problem: Problem, prior: Prior) -> DualLapla
 def diagonal_laplace(fit: MapFit, problem: Problem, prior: Prior) -> DiagonalLaplace:
     """Laplace with the diagonal of the GGN."""
     rows = _scaled_outputs(fit.network, problem).jacobian()
-    precision = 1 / _flat_variances(fit.network, prior)
+    precision = prior.precisions_of(fit.network)
     return DiagonalLaplace(fit.network, 1 / (precision + rows.square().sum(0)))
 
 
@@ -111,7 +111,7 @@ def dense_covariance(
 ) -> Float[Tensor, "parameters parameters"]:
     """(Λ + UᵀU)⁻¹ as a matrix: small networks only, to look at and to sample weights from."""
     rows = _scaled_outputs(fit.network, problem).jacobian()
-    precision = rows.mT @ rows + torch.diag(1 / _flat_variances(fit.network, prior))
+    precision = rows.mT @ rows + torch.diag(prior.precisions_of(fit.network))
     return torch.cholesky_inverse(torch.linalg.cholesky(precision))
 
 
@@ -205,13 +205,3 @@ def _hessian_root(problem: Problem) -> Callable[[Tensor], Tensor]:
         return outputs * root
 
     return scaled
-
-
-def _flat_variances(network: nn.Module, prior: Prior) -> Float[Tensor, " parameters"]:
-    variances = prior.variances(network)
-    return torch.cat(
-        [
-            torch.full((p.numel(),), variances[n], dtype=p.dtype)
-            for n, p in network.named_parameters()
-        ]
-    )

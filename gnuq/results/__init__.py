@@ -11,9 +11,10 @@ from gnuq.results.correlations import (
     basin_spread,
     correlate,
     means,
+    sampling_noise,
     validation,
 )
-from gnuq.results.methods import maps, point_estimates, sampling_noise
+from gnuq.results.methods import maps, point_estimates
 from gnuq.results.references import convergence, reference, worst_convergence
 from gnuq.results.tables import (
     ALEATORIC_LABELS,

@@ -10,8 +10,12 @@ import pandas as pd
 from scipy.stats import pearsonr, spearmanr
 
 from gnuq import protocol
+from gnuq.estimators import aleatoric
+from gnuq.networks import fit_map
+from gnuq.posteriors import laplace
 from gnuq.protocol import Experiment
 from gnuq.results.methods import maps
+from gnuq.results.references import reference
 
 #: Columns of `maps` that estimate each of the record's quantities: (estimate, reference).
 EPISTEMIC = {
@@ -85,6 +89,35 @@ def validation(
                 )
             )
     return pd.concat(parts, ignore_index=True)
+
+
+def sampling_noise(
+    experiment: Experiment, *, samples: Sequence[int] = (100, 300, 1000), stride: int = 7
+) -> pd.DataFrame:
+    """How the weight-sampled Laplace predictive settles as the number of samples grows.
+
+    Args:
+        experiment: problem, prior and grid.
+        samples: numbers of weight samples to compare.
+        stride: the distance between the grid points that are used, to save time.
+
+    Returns:
+        One row per number of samples: lowest and highest sampled aleatoric value on the grid,
+        and its Pearson and Spearman correlation with the reference.
+    """
+    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
+    covariance = laplace.dense_covariance(fit, experiment.problem, experiment.prior)
+    points = experiment.grid.points[::stride]
+    drawn = laplace.sampled_predictions(fit, covariance, points, samples=max(samples))
+    p, target = drawn.sigmoid()[..., 0], reference(experiment)["hmc_aleatoric"][::stride]
+    rows = []
+    for count in samples:
+        found = aleatoric(p[:count]).mean(0).numpy()
+        both = pd.DataFrame({"sampled": found, "hmc": target.to_numpy()})
+        _, r, rho = correlate(both, {"": ("sampled", "hmc")}).iloc[0]
+        rows.append((count, found.min(), found.max(), r, rho))
+    columns = ["weight samples", "lowest", "highest", "Pearson", "Spearman"]
+    return pd.DataFrame(rows, columns=columns).set_index("weight samples")
 
 
 def means(correlations: pd.DataFrame) -> pd.DataFrame:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
-from scipy.stats import pearsonr, spearmanr
 
-from gnuq.estimators import aleatoric, epistemic
+from gnuq.estimators import aleatoric, epistemic, predictions_from
 from gnuq.networks import MapFit, fit_map
 from gnuq.posteriors import laplace
 from gnuq.protocol import Experiment
@@ -33,7 +30,7 @@ def point_estimates(
     points, problem, prior = experiment.grid.points, experiment.problem, experiment.prior
     norms = epistemic(fit.network, points, link="sigmoid")
     curved = laplace.full_laplace(fit, problem, prior)
-    variance = curved.variance(points, lambda f: f.sigmoid()[:, 0])
+    variance = curved.variance(points, lambda f: predictions_from(f, "sigmoid"))
     logits = fit.network(points)[:, 0]
     linear = laplace.linearised_predictive(logits, curved.variance(points, lambda f: f[:, 0]))
     covariance = laplace.dense_covariance(fit, problem, prior)
@@ -58,31 +55,3 @@ def maps(experiment: Experiment, *, map_seed: int = 0) -> pd.DataFrame:
     """Figures 2, 5, 6, 8: every method's map beside the reference, one row per grid point."""
     fit = fit_map(experiment.architecture, experiment.problem, experiment.prior, seed=map_seed)
     return reference(experiment).join(point_estimates(experiment, fit))
-
-
-def sampling_noise(
-    experiment: Experiment, *, samples: Sequence[int] = (100, 300, 1000), stride: int = 7
-) -> pd.DataFrame:
-    """How the weight-sampled Laplace predictive settles as the number of samples grows.
-
-    Args:
-        experiment: problem, prior and grid.
-        samples: numbers of weight samples to compare.
-        stride: use every so-manieth grid point, to save time.
-
-    Returns:
-        One row per number of samples: lowest and highest sampled aleatoric value on the grid,
-        and its Pearson and Spearman correlation with the reference.
-    """
-    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
-    covariance = laplace.dense_covariance(fit, experiment.problem, experiment.prior)
-    points = experiment.grid.points[::stride]
-    drawn = laplace.sampled_predictions(fit, covariance, points, samples=max(samples))
-    p, target = drawn.sigmoid()[..., 0], reference(experiment)["hmc_aleatoric"][::stride]
-    rows = []
-    for count in samples:
-        found = aleatoric(p[:count]).mean(0).numpy()
-        r, rho = pearsonr(found, target)[0], spearmanr(found, target)[0]
-        rows.append((count, found.min(), found.max(), r, rho))
-    columns = ["weight samples", "lowest", "highest", "Pearson", "Spearman"]
-    return pd.DataFrame(rows, columns=columns).set_index("weight samples")

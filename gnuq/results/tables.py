@@ -110,9 +110,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def primary_experiments() -> list[Experiment]:
     """The primary setting: every problem, every data seed."""
-    return [
-        Experiment(p, protocol.PRIMARY, s) for p in protocol.HIDDEN for s in protocol.DATA_SEEDS
-    ]
+    return [e for e in protocol.experiments() if e.prior_name == protocol.PRIMARY]
 
 
 def table_5(correlations: pd.DataFrame | None = None) -> pd.DataFrame:
