@@ -1,14 +1,16 @@
 """The synthetic problems of §4.1: seeded data on which a posterior can be sampled in full.
 
 The paper names its problems but gives neither equations nor sizes (Appendix F.1); the shapes
-below are ours. Every problem is symmetric under a reflection of the second coordinate, as
-Appendix A demands of its three.
+below are ours. The binary ones are symmetric under a reflection of the second coordinate, as
+Appendix A demands. Problems of several classes come with three, as the text says, and with four,
+as Tables 7 and 8 list them; regression comes with and without a gap in the inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -49,17 +51,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid over the plane, in row-major order (the second coordinate runs slowest).
+    """A regular grid over the inputs, the first coordinate running fastest.
 
     Attributes:
-        x: first coordinates, shape (resolution,).
-        y: second coordinates, shape (resolution,).
-        points: all pairs, shape (resolution², 2).
+        axes: the coordinates along each dimension, each of shape (resolution,).
+        points: all combinations, shape (resolution ** dimensions, dimensions).
     """
 
-    x: Float[Tensor, " resolution"]
-    y: Float[Tensor, " resolution"]
-    points: Float[Tensor, "grid 2"]
+    axes: tuple[Float[Tensor, " resolution"], ...]
+    points: Float[Tensor, "grid dimensions"]
 
     def inside(self, problem: Problem, share: float = 0.9) -> Bool[Tensor, " grid"]:
         """Which grid points lie in the inner `share` of the data's extent, in every coordinate."""
@@ -94,6 +94,54 @@ def _rings(
     return circle + noise * rng.normal(size=(points, 2)), ring.astype(np.int64)
 
 
+def _clusters(
+    points: int, noise: float, rng: np.random.Generator, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One Gaussian cloud a class, centred on a circle of radius 2."""
+    cluster = np.arange(points) % classes
+    angle = np.pi * (2 * cluster + 1) / classes
+    centres = 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return centres + noise * rng.normal(size=(points, 2)), cluster.astype(np.int64)
+
+
+def _spirals(
+    points: int, noise: float, rng: np.random.Generator, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interleaved arms, one a class: three quarters of a turn from radius 0.4 to 2."""
+    arm = np.arange(points) % classes
+    way = rng.uniform(size=points)
+    angle = 2 * np.pi * (arm / classes + 0.75 * way)
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1) * (0.4 + 1.6 * way)[:, None]
+    return circle + noise * rng.normal(size=(points, 2)), arm.astype(np.int64)
+
+
+def _line(points: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Y = ½ + x plus Gaussian noise, x uniform on [−2, 2]."""
+    x = rng.uniform(-2, 2, size=points)
+    return x[:, None], 0.5 + x + noise * rng.normal(size=points)
+
+
+def _wave(points: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Y = sin 2x + x/3 plus Gaussian noise, x uniform on [−2, 2]."""
+    x = rng.uniform(-2, 2, size=points)
+    return x[:, None], np.sin(2 * x) + x / 3 + noise * rng.normal(size=points)
+
+
+#: Half the width of the stretch around 0 that regression with a gap leaves without data.
+GAP = 0.7
+
+
+def _with_gap(draw: Draw) -> Draw:
+    """The same problem without inputs in the middle, |x| < `GAP`; as many points."""
+
+    def drawn(points: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        inputs, targets = draw(4 * points + 40, noise, rng)
+        kept = np.flatnonzero(np.abs(inputs[:, 0]) >= GAP)[:points]
+        return inputs[kept], targets[kept]
+
+    return drawn
+
+
 @dataclass(frozen=True)
 class _Recipe:
     task: Task
@@ -102,10 +150,24 @@ class _Recipe:
     draw: Draw
 
 
+def _several(draw: Callable, classes: int, noise: float) -> _Recipe:
+    return _Recipe("multiclass", classes, noise, partial(draw, classes=classes))
+
+
 PROBLEMS: dict[str, _Recipe] = {
     "linear": _Recipe("binary", 2, 0.25, _linear),
     "xor": _Recipe("binary", 2, 0.4, _xor),
     "rings": _Recipe("binary", 2, 0.25, _rings),
+    "clusters-3": _several(_clusters, 3, 0.6),
+    "clusters-4": _several(_clusters, 4, 0.6),
+    "spirals-3": _several(_spirals, 3, 0.12),
+    "spirals-4": _several(_spirals, 4, 0.12),
+    "rings-3": _several(_rings, 3, 0.25),
+    "rings-4": _several(_rings, 4, 0.25),
+    "line": _Recipe("regression", 1, 0.3, _line),
+    "line-gap": _Recipe("regression", 1, 0.3, _with_gap(_line)),
+    "wave": _Recipe("regression", 1, 0.2, _wave),
+    "wave-gap": _Recipe("regression", 1, 0.2, _with_gap(_wave)),
 }
 
 
@@ -117,8 +179,9 @@ def make_problem(
     Args:
         name: a key of `PROBLEMS`.
         points: number of training points, at least 4.
-        noise: noise level; the problem's own if omitted. Its unit is the plane's for `xor` and
-            `rings` (standard deviation) and the logit's inverse slope for `linear`.
+        noise: noise level; the problem's own if omitted. It is a standard deviation, of the
+            inputs in classification and of the targets in regression; for `linear` it is the
+            inverse slope of the true logit.
         seed: seed of the NumPy generator that draws everything.
 
     Raises:
@@ -145,25 +208,25 @@ def make_problem(
 
 
 def make_grid(problem: Problem, *, resolution: int = 100, margin: float = 0.12) -> Grid:
-    """A square grid that reaches `margin` of the data's extent beyond the data on each side.
+    """A regular grid that reaches `margin` of the data's extent beyond the data on each side.
 
     Args:
-        problem: a problem with two input dimensions.
+        problem: a problem with one or two input dimensions.
         resolution: points per side.
         margin: share of the extent added on each side; negative values stay inside the data.
 
     Raises:
-        ValueError: the problem is not two-dimensional, or `resolution` is below 2.
+        ValueError: the problem has more than two dimensions, or `resolution` is below 2.
     """
-    if problem.inputs.shape[1] != 2:
+    if problem.inputs.shape[1] > 2:
         raise ValueError(f"problem: {problem.name!r} has {problem.inputs.shape[1]} inputs, not 2.")
     if resolution < 2:
         raise ValueError(f"resolution: {resolution} is below 2.")
     low, high = problem.inputs.amin(0), problem.inputs.amax(0)
     low, high = low - margin * (high - low), high + margin * (high - low)
-    x, y = (
+    axes = tuple(
         torch.linspace(float(a), float(b), resolution, dtype=torch.float64)
         for a, b in zip(low, high, strict=True)
     )
-    rows, columns = torch.meshgrid(y, x, indexing="ij")
-    return Grid(x, y, torch.stack([columns.reshape(-1), rows.reshape(-1)], 1))
+    coordinates = torch.meshgrid(*reversed(axes), indexing="ij")  # the last axis varies fastest
+    return Grid(axes, torch.stack([c.reshape(-1) for c in reversed(coordinates)], 1))
