@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gnuq import walkthrough
+from gnuq.walkthrough import gradients
 
 pytest.importorskip("pymc")
 
 
 def test_the_tangent_is_better_than_the_identity() -> None:
-    line = walkthrough.logistic_line(points=41)
+    line = gradients.logistic_line(points=41)
     assert line.delta_error < 0.06
     assert line.delta_error < line.identity_error < 0.3
     curves = line.curves.set_index("x")
@@ -23,7 +23,7 @@ def test_the_tangent_is_better_than_the_identity() -> None:
 
 
 def test_the_logistic_norm_is_its_closed_form() -> None:
-    line = walkthrough.logistic_line(points=11)
+    line = gradients.logistic_line(points=11)
     w1, _, b = line.posterior["mode"]
     x = torch.tensor(line.curves["x"].to_numpy())
     p = torch.sigmoid(w1 * x + b)
@@ -33,8 +33,8 @@ def test_the_logistic_norm_is_its_closed_form() -> None:
 
 
 def test_nine_parameters_agree_with_the_loop() -> None:
-    tiny = walkthrough.nine_parameters()
-    assert tiny.gradients.shape == (len(walkthrough.VISITED), 9)
+    tiny = gradients.nine_parameters()
+    assert tiny.gradients.shape == (len(gradients.VISITED), 9)
     assert tiny.comparison["largest relative difference"].max() < 1e-11
     norms = (tiny.gradients**2).sum(axis=1)
     assert norms["(0, 1)"] > 10 * norms["(0.25, 1)"] > 100 * norms["(1, 1)"]

@@ -1,0 +1,1 @@
+"""What the chapters compute on the spot, one module a chapter: small, seeded, in seconds."""

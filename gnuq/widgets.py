@@ -1,0 +1,1 @@
+"""The figures with controls, for a live kernel."""
