@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -169,15 +169,7 @@ def fit_map(
     network = architecture.build(seed)
     objective = _flat_objective(network, problem, prior.precisions(architecture))
     start = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
-    wanted = gradient_tolerance / 10 / architecture.parameters**0.5
-    options: dict[str, float] = {
-        "maxiter": max_iterations,
-        "maxfun": 2 * max_iterations,
-        "maxcor": 30,
-    }
-    options |= {"gtol": wanted, "ftol": 0.0}
-    with threadpool_limits(1):  # SciPy's BLAS threads and torch's would wait for each other
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+    found = _minimise(objective, start, gradient_tolerance, max_iterations)
     norm = float(np.linalg.norm(found.jac))
     if norm > gradient_tolerance:
         raise RuntimeError(
@@ -186,6 +178,33 @@ def fit_map(
         )
     nn.utils.vector_to_parameters(torch.from_numpy(found.x), network.parameters())
     return MapFit(network.eval().requires_grad_(False), float(found.fun), norm, int(found.nit))
+
+
+def _minimise(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    tolerance: float,
+    max_iterations: int,
+    restarts: int = 3,
+) -> OptimizeResult:
+    """L-BFGS; where rounding stops the line search early, begun again with a fresh memory."""
+    options: dict[str, float] = {
+        "maxiter": max_iterations,
+        "maxfun": 2 * max_iterations,
+        "maxcor": 30,
+        "gtol": tolerance / 10 / len(start) ** 0.5,
+        "ftol": 0.0,
+    }
+    iterations = 0
+    for _ in range(1 + restarts):
+        with threadpool_limits(1):  # SciPy's BLAS threads and torch's would wait for each other
+            found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
+        iterations += found.nit
+        if np.linalg.norm(found.jac) <= tolerance or iterations >= max_iterations:
+            break
+        start = found.x
+    found.nit = iterations
+    return found
 
 
 def _flat_objective(

@@ -67,6 +67,12 @@ class Grid:
         centre, half = (low + high) / 2, share * (high - low) / 2
         return ((self.points - centre).abs() <= half).all(1)
 
+    def every(self, stride: int) -> Bool[Tensor, " grid"]:
+        """Which grid points lie on every `stride`-th grid line of each dimension."""
+        sides = [torch.arange(len(axis)) % stride == 0 for axis in reversed(self.axes)]
+        crossed = torch.meshgrid(*sides, indexing="ij")
+        return torch.stack(crossed).all(0).reshape(-1)
+
 
 Draw = Callable[[int, float, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 

@@ -17,7 +17,7 @@ from gnuq.problems import PROBLEMS, Grid, Problem, Task, make_grid, make_problem
 
 POINTS = 400
 DATA_SEEDS = (0, 1, 2, 3, 4)
-#: Data seeds of the four-class problems under the secondary priors.
+#: Data seeds of four classes and of regression under the secondary priors.
 FEW_SEEDS = DATA_SEEDS[:3]
 MAP_SEEDS = (0, 1, 2)
 #: Grid points per side, by the number of input dimensions.
@@ -25,8 +25,12 @@ RESOLUTION = {1: 400, 2: 100}
 MARGIN = 0.12
 INSIDE = 0.9
 SAMPLER = HMC()
-#: Name of the result that holds the correlations of all experiments.
-VALIDATION = "validation-binary"
+#: Names of the results that hold the correlations, and the constants, of all experiments.
+VALIDATION = "validation"
+CALIBRATION = "calibration"
+#: Names of the results that hold the comparison of all methods, and what each costs.
+METHODS = "methods"
+COSTS = "method-costs"
 
 #: Hidden layers of each problem's network: those of Appendix A (two layers of 32) and of
 #: Appendix F (one layer, 97 parameters); none where a linear model is meant.
@@ -111,14 +115,13 @@ class Experiment:
     def planned(self) -> bool:
         """Whether the validation includes it.
 
-        All problems meet the primary prior on all data seeds. Three classes, which only the
-        paper's text mentions, stop there; four classes meet the secondary priors on `FEW_SEEDS`.
+        All problems meet the primary prior on all data seeds. The secondary priors are met by
+        the binary problems on all, by four classes and regression on `FEW_SEEDS`, and by three
+        classes, which only the paper's text mentions, not at all.
         """
-        if self.prior_name == PRIMARY:
+        if self.prior_name == PRIMARY or PROBLEMS[self.problem_name].task == "binary":
             return True
-        if self.problem_name.endswith("-4"):
-            return self.seed in FEW_SEEDS
-        return not self.problem_name.endswith("-3")
+        return self.seed in FEW_SEEDS and not self.problem_name.endswith("-3")
 
     @property
     def record(self) -> str:

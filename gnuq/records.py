@@ -3,16 +3,18 @@
 python -m gnuq.records              # whatever posteriors are missing
 python -m gnuq.records --prior unit-1 --problem xor --seed 0 --again
 python -m gnuq.records --validation # all correlations, from the records
+python -m gnuq.records --methods    # every method compared; K-FAC needs gnuq[oracle]
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import multiprocessing
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,9 +22,10 @@ import torch
 from jaxtyping import Float
 
 from gnuq import artefacts, protocol, results
-from gnuq.problems import Grid, Task
+from gnuq.problems import Task
 from gnuq.protocol import Experiment
 
+T = TypeVar("T")
 #: Convergence of several classes is judged on every second grid line: a quarter of the points.
 CHECKED = {"binary": 1, "multiclass": 2, "regression": 1}
 
@@ -40,10 +43,10 @@ def posterior_record(experiment: Experiment) -> tuple[pd.DataFrame, dict]:
     architecture, problem, grid = experiment.architecture, experiment.problem, experiment.grid
     draws = hmc.sample_posterior(architecture, problem, experiment.prior, protocol.SAMPLER)
     predictions = hmc.posterior_predictions(draws, architecture, problem, grid.points)
-    checked = _checked(grid, CHECKED[problem.task])
-    found = diagnostics.convergence(predictions[:, :, checked])
-    frame = _places(experiment).assign(**moments(predictions, problem.task))
-    rows = np.tile(checked, problem.outputs)
+    judged = grid.every(CHECKED[problem.task]).numpy()
+    found = diagnostics.convergence(predictions[:, :, judged])
+    frame = places(experiment).assign(**moments(predictions, problem.task))
+    rows = np.tile(judged, problem.outputs)
     frame.loc[rows, "r_hat"] = found.r_hat.T.ravel().round(4).astype(np.float32)
     frame.loc[rows, "effective_samples"] = found.effective_samples.T.ravel().round()
     configuration = {
@@ -55,7 +58,7 @@ def posterior_record(experiment: Experiment) -> tuple[pd.DataFrame, dict]:
         "parameters": architecture.parameters,
         "sampler": asdict(protocol.SAMPLER),
         "dtype": "float32",
-        "checked": int(checked.sum()),
+        "checked": int(judged.sum()),
         "r_hat_max": float(found.r_hat.max()),
         "effective_samples_min": float(found.effective_samples.min()),
         "divergences": draws.divergences,
@@ -66,13 +69,7 @@ def posterior_record(experiment: Experiment) -> tuple[pd.DataFrame, dict]:
     return frame, configuration
 
 
-def _checked(grid: Grid, stride: int) -> np.ndarray:
-    """Which grid points lie on every `stride`-th grid line of each dimension."""
-    sides = [np.arange(len(axis)) % stride == 0 for axis in reversed(grid.axes)]
-    return functools.reduce(np.logical_and.outer, sides).ravel()
-
-
-def _places(experiment: Experiment) -> pd.DataFrame:
+def places(experiment: Experiment) -> pd.DataFrame:
     """The rows of a record: coordinates, and with several classes the class."""
     points, outputs = experiment.grid.points.numpy(), experiment.problem.outputs
     columns = {
@@ -134,28 +131,62 @@ def save_posterior(experiment: Experiment) -> None:
     )
 
 
-def _validate(experiment: Experiment) -> pd.DataFrame:
-    return results.validation([experiment], map_seeds=protocol.MAP_SEEDS)
+def _validate(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correlations for every start of the training, and the calibration for the first."""
+    frames = {start: results.maps(experiment, map_seed=start) for start in protocol.MAP_SEEDS}
+    found = [results.validate(experiment, start, frame) for start, frame in frames.items()]
+    return pd.concat(found), results.calibration(experiment, frames[protocol.MAP_SEEDS[0]])
 
 
-def save_validation() -> None:
-    """Correlate every method with every record, for every start of the MAP training."""
-    began = time.perf_counter()
-    experiments = protocol.experiments()
+def _in_parallel(work: Callable[[Experiment], T], experiments: list[Experiment]) -> list[T]:
+    """One process per core, each with one thread."""
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
     with ProcessPoolExecutor(
         mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        frame = pd.concat(pool.map(_validate, experiments), ignore_index=True)
-    configuration = {
-        "experiments": [asdict(experiment) for experiment in experiments],
+        return list(pool.map(work, experiments))
+
+
+def _configuration(experiments: list[Experiment]) -> dict:
+    """What determines a result: the records, by their contents, and the settings."""
+    names = [experiment.record for experiment in experiments]
+    return {
+        "records": {name: artefacts.load("records", name).provenance["sha256"] for name in names},
         "map_seeds": list(protocol.MAP_SEEDS),
         "inside": protocol.INSIDE,
         "dtype": "float64",
     }
+
+
+def save_methods() -> None:
+    """Compare every way to get a variance, under the primary prior."""
+    began = time.perf_counter()
+    experiments = results.compared_experiments()
+    frame = significant(pd.concat(_in_parallel(results.compare, experiments), ignore_index=True))
+    configuration = _configuration(experiments) | {"map_seeds": [0]}
     seconds = time.perf_counter() - began
-    artefacts.save(
-        "results", protocol.VALIDATION, frame.round(6), configuration=configuration, seconds=seconds
+    artefacts.save("results", protocol.METHODS, frame, configuration=configuration, seconds=seconds)
+
+
+def save_validation() -> None:
+    """Correlate and calibrate every estimate with every record."""
+    began = time.perf_counter()
+    experiments = protocol.experiments()
+    found = _in_parallel(_validate, experiments)
+    configuration = _configuration(experiments)
+    seconds = time.perf_counter() - began
+    for name, parts in zip(
+        (protocol.VALIDATION, protocol.CALIBRATION), zip(*found, strict=True), strict=True
+    ):
+        frame = significant(pd.concat(parts, ignore_index=True))
+        artefacts.save("results", name, frame, configuration=configuration, seconds=seconds)
+
+
+def significant(frame: pd.DataFrame, digits: int = 6) -> pd.DataFrame:
+    """The table with its floating-point numbers rounded to that many significant digits."""
+    columns = frame.select_dtypes(np.floating).columns
+    return frame.assign(
+        **{name: [float(f"{value:.{digits}g}") for value in frame[name]] for name in columns}
     )
 
 
@@ -167,9 +198,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, choices=protocol.DATA_SEEDS)
     parser.add_argument("--again", action="store_true", help="recompute what is there")
     parser.add_argument("--validation", action="store_true", help="the correlations instead")
+    parser.add_argument("--methods", action="store_true", help="the comparison of methods instead")
     options = parser.parse_args(arguments)
-    if options.validation:
-        save_validation()
+    if options.validation or options.methods:
+        (save_validation if options.validation else save_methods)()
         return
     for experiment in protocol.experiments():
         wanted = (

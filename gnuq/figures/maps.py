@@ -44,6 +44,50 @@ def uncertainty_maps(
         for trace in _points(problem):
             figure.add_trace(trace, 1, column)
     items = [_button(i, name, len(methods), len(figure.data)) for i, name in enumerate(methods)]
+    return _finish(figure, x, y, items)
+
+
+def class_maps(
+    frame: pd.DataFrame, problem: Problem, *, reference: str, method: str, stride: int = 2
+) -> go.Figure:
+    """Maps of several classes: the reference beside one method; buttons choose the class.
+
+    Args:
+        frame: one row per class and grid point (`gnuq.results.maps`), class by class.
+        problem: whose training points are drawn on top.
+        reference: the column of the left map.
+        method: the column of the right map.
+        stride: draw every `stride`-th grid line, to keep the page light.
+    """
+    x, y = np.unique(frame["x"])[::stride], np.unique(frame["y"])[::stride]
+    figure = make_subplots(
+        1, 2, shared_yaxes=True, horizontal_spacing=0.03,
+        subplot_titles=(TITLES[reference], TITLES[method]),
+    )  # fmt: skip
+    classes = list(frame["class"].unique())
+    for k in classes:
+        part = frame[frame["class"] == k]
+        for column, name in enumerate((reference, method), 1):
+            image = _image(part[name], part["y"].nunique())[::stride, ::stride]
+            shown = _heatmap(x, y, image, visible=k == classes[0], show_scale=column == 2)
+            figure.add_trace(shown, 1, column)
+    for column in (1, 2):
+        for trace in _points(problem):
+            figure.add_trace(trace, 1, column)
+    always = [True] * (len(figure.data) - 2 * len(classes))
+    items = [
+        {
+            "label": f"class {k}",
+            "method": "update",
+            "args": [{"visible": [j == k for j in classes for _ in (1, 2)] + always}],
+        }
+        for k in classes
+    ]
+    return _finish(figure, x, y, items)
+
+
+def _finish(figure: go.Figure, x: np.ndarray, y: np.ndarray, items: list[dict]) -> go.Figure:
+    """Equal scales, axis titles and buttons of a pair of maps."""
     figure.update_layout(
         height=450,
         margin={"l": 50, "r": 20, "t": 40, "b": 50},

@@ -8,6 +8,9 @@ works in the dual form,
 
 which needs inner products of gradients only: exact at any width, no Jacobian stored. The
 difference cancels digits, so everything runs in float64.
+
+Every approximation has `network`, `variance` (gᵀΣg, by whatever form of Σ is cheapest) and
+`covariance_matrix` (Σ itself, for small networks: to look at, and to sample weights from).
 """
 
 from __future__ import annotations
@@ -15,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gnuq.estimators import Decomposition
+from gnuq.estimators import delta_variance
 from gnuq.gradnorm import GradientFactors, gradient_factors
 from gnuq.gradnorm.engine import Objective
 from gnuq.networks import MapFit, Prior
@@ -61,10 +63,20 @@ class DualLaplace:
         explained = solved.square().sum(0).reshape(prior.shape)
         return (prior - explained).clamp_min(0)
 
+    def covariance_matrix(self) -> Float[Tensor, "parameters parameters"]:
+        """Σ = (Λ + UᵀU)⁻¹ over the parameters that have a variance, zero for those at the mode."""
+        rows = self.training.jacobian()
+        sizes = self.training.sizes
+        prior = torch.cat([rows.new_full((sizes[name],), self.variances[name]) for name in sizes])
+        free = prior.nonzero()[:, 0]
+        covariance = torch.diag(torch.zeros_like(prior))
+        covariance[free[:, None], free] = _inverse_precision(rows[:, free], 1 / prior[free])
+        return covariance
+
 
 @dataclass(frozen=True)
 class DiagonalLaplace:
-    """Laplace with the diagonal of the GGN: Σ = diag(1 / (λ_i + h_i)).
+    """A Gaussian with a diagonal covariance; a zero keeps a parameter at its mode.
 
     Attributes:
         network: the network at the mode.
@@ -78,12 +90,34 @@ class DiagonalLaplace:
         self, inputs: Float[Tensor, "batch d"], objective: Objective, *, batch_size: int = 2000
     ) -> Float[Tensor, " batch *objectives"]:
         """Σ_i σ_i² g_i² for any objective of the outputs."""
-        parts = []
-        for part in inputs.split(batch_size):
-            queries = gradient_factors(self.network, part, objective)
-            squares = queries.jacobian().square() @ self.covariance
-            parts.append(squares.reshape(queries.values.shape))
-        return torch.cat(parts)
+        return _explicit_variance(self.network, self.covariance, inputs, objective, batch_size)
+
+    def covariance_matrix(self) -> Float[Tensor, "parameters parameters"]:
+        """Σ as a matrix."""
+        return torch.diag(self.covariance)
+
+
+@dataclass(frozen=True)
+class DenseLaplace:
+    """A Gaussian with any covariance, held as a matrix: small networks only.
+
+    Attributes:
+        network: the network at the mode.
+        covariance: Σ, shape (P, P), in the order of `network.parameters()`; it may be singular.
+    """
+
+    network: nn.Module
+    covariance: Float[Tensor, "parameters parameters"]
+
+    def variance(
+        self, inputs: Float[Tensor, "batch d"], objective: Objective, *, batch_size: int = 2000
+    ) -> Float[Tensor, " batch *objectives"]:
+        """gᵀΣg for any objective of the outputs; holds the P gradients of a part of the batch."""
+        return _explicit_variance(self.network, self.covariance, inputs, objective, batch_size)
+
+    def covariance_matrix(self) -> Float[Tensor, "parameters parameters"]:
+        """Σ itself."""
+        return self.covariance
 
 
 def full_laplace(fit: MapFit, problem: Problem, prior: Prior) -> DualLaplace:
@@ -93,7 +127,7 @@ def full_laplace(fit: MapFit, problem: Problem, prior: Prior) -> DualLaplace:
 
 def last_layer_laplace(fit: MapFit, problem: Problem, prior: Prior) -> DualLaplace:
     """Laplace over the last linear layer only; all other weights stay at the mode."""
-    last = f"{len(fit.network) - 1}."
+    last = _last_layer(fit.network)
     variances = prior.variances(fit.network)
     kept = {name: v if name.startswith(last) else 0.0 for name, v in variances.items()}
     return _dual(fit.network, problem, kept)
@@ -106,68 +140,55 @@ def diagonal_laplace(fit: MapFit, problem: Problem, prior: Prior) -> DiagonalLap
     return DiagonalLaplace(fit.network, 1 / (precision + rows.square().sum(0)))
 
 
+def identity_curvature(fit: MapFit, prior: Prior) -> DiagonalLaplace:
+    """Identity-curvature Laplace (ICLA): Σ = I/λ on the last linear layer, all else at the mode.
+
+    The likelihood's curvature is dropped, so no training data enter. Σ is isotropic whatever
+    `prior.scaling` says: gᵀΣg ranks exactly as the squared gradient norm of the last layer, and
+    its scale is 1/λ by fiat, no posterior variance: it does not shrink as data come in.
+
+    Source:
+        Zhdanov et al. (2025), arXiv:2312.10464, after the authors' code (maxnygma/icla), which
+        tunes λ by the marginal likelihood of a diagonal empirical Fisher and then sets the
+        curvature to zero. Here λ is the prior's, as for every other method.
+    """
+    last = _last_layer(fit.network)
+    covariance = [
+        torch.full_like(p.detach().flatten(), 1 / prior.precision if n.startswith(last) else 0.0)
+        for n, p in fit.network.named_parameters()
+    ]
+    return DiagonalLaplace(fit.network, torch.cat(covariance))
+
+
 def dense_covariance(
     fit: MapFit, problem: Problem, prior: Prior
 ) -> Float[Tensor, "parameters parameters"]:
     """(Λ + UᵀU)⁻¹ as a matrix: small networks only, to look at and to sample weights from."""
     rows = _scaled_outputs(fit.network, problem).jacobian()
-    precision = rows.mT @ rows + torch.diag(prior.precisions_of(fit.network))
+    return _inverse_precision(rows, prior.precisions_of(fit.network))
+
+
+def _inverse_precision(rows: Tensor, precisions: Tensor) -> Tensor:
+    """(Λ + UᵀU)⁻¹ from the rows of U and the diagonal of Λ."""
+    precision = rows.mT @ rows + torch.diag(precisions)
     return torch.cholesky_inverse(torch.linalg.cholesky(precision))
 
 
-def sampled_predictions(
-    fit: MapFit,
-    covariance: Float[Tensor, "parameters parameters"],
-    inputs: Float[Tensor, "batch d"],
-    *,
-    samples: int = 200,
-    seed: int = 0,
-    batch_size: int = 2500,
-) -> Float[Tensor, "samples batch outputs"]:
-    """Outputs of the network itself (not linearised) at weights drawn from N(θ*, Σ).
-
-    The mode's neighbourhood is far smaller than Σ suggests, so these differ wildly from the
-    linearised predictive wherever the network is not linear (Table 6).
-    """
-    mode = nn.utils.parameters_to_vector(fit.network.parameters())
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(samples, mode.numel(), generator=generator, dtype=mode.dtype)
-    drawn = mode + noise @ torch.linalg.cholesky(covariance).mT
-    shapes = {name: p.shape for name, p in fit.network.named_parameters()}
-
-    def outputs(flat: Tensor, part: Tensor) -> Tensor:
-        pieces = flat.split([shape.numel() for shape in shapes.values()])
-        weights = {k: v.reshape(shapes[k]) for k, v in zip(shapes, pieces, strict=True)}
-        return torch.func.functional_call(fit.network, weights, part)
-
-    run = torch.func.vmap(outputs, in_dims=(0, None), chunk_size=20)
-    return torch.cat([run(drawn, part) for part in inputs.split(batch_size)], 1)
+def _explicit_variance(
+    network: nn.Module, covariance: Tensor, inputs: Tensor, objective: Objective, batch_size: int
+) -> Tensor:
+    """gᵀΣg from gradients multiplied out, for Σ dense or its diagonal."""
+    parts = []
+    for part in inputs.split(batch_size):
+        queries = gradient_factors(network, part, objective)
+        variance = delta_variance(queries.jacobian(), covariance)
+        parts.append(variance.reshape(queries.values.shape))
+    return torch.cat(parts)
 
 
-def linearised_predictive(
-    logits: Float[Tensor, " batch"], variance: Float[Tensor, " batch"], *, nodes: int = 32
-) -> Decomposition:
-    """Eq. (2) for a binary classifier whose logit is N(f*, s²), by Gauss–Hermite quadrature.
-
-    Args:
-        logits: f*, the logit at the mode.
-        variance: s², the Laplace variance of the linearised logit.
-        nodes: quadrature nodes.
-
-    Raises:
-        ValueError: a negative variance, or shapes that differ.
-    """
-    if logits.shape != variance.shape:
-        raise ValueError(f"variance: shape {tuple(variance.shape)} for {tuple(logits.shape)}.")
-    if not bool((variance >= 0).all()):
-        raise ValueError("variance: it is negative or NaN.")
-    x, w = (torch.from_numpy(a).to(logits) for a in np.polynomial.hermite_e.hermegauss(nodes))
-    weights = (w / w.sum())[:, None]
-    p = torch.sigmoid(logits + variance.sqrt() * x[:, None])
-    mean = (weights * p).sum(0)
-    epistemic = (weights * (p - mean).square()).sum(0)
-    total = mean * (1 - mean)
-    return Decomposition(total, total - epistemic, epistemic)
+def _last_layer(network: nn.Sequential) -> str:
+    """The prefix of the last layer's parameter names."""
+    return f"{len(network) - 1}."
 
 
 def _dual(network: nn.Module, problem: Problem, variances: Mapping[str, float]) -> DualLaplace:

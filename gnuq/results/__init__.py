@@ -4,51 +4,78 @@ Every method is evaluated at the mode on the grid of the record, then correlated
 record's reference over the grid. `gnuq.protocol` holds the settings.
 """
 
+from gnuq.results.calibration import calibrate, calibration, calibration_table, scaled_norm
+from gnuq.results.comparison import compare, compared_experiments
 from gnuq.results.correlations import (
     ALEATORIC,
     EPISTEMIC,
-    advantage,
-    basin_spread,
     correlate,
+    correlations,
     means,
-    sampling_noise,
+    validate,
     validation,
 )
-from gnuq.results.methods import maps, point_estimates
+from gnuq.results.methods import by_class, maps, point_estimates
+from gnuq.results.overview import readings, table_1
 from gnuq.results.references import convergence, reference, worst_convergence
+from gnuq.results.sensitivity import advantage, basin_spread, sampling_noise
+from gnuq.results.settings import problems, settings
 from gnuq.results.tables import (
     ALEATORIC_LABELS,
+    CLASS_LABELS,
     EPISTEMIC_LABELS,
     LABELS,
+    chosen,
+    multiclass_baselines,
     primary_experiments,
     readable,
-    settings,
     table,
     table_5,
     table_6,
+    table_7,
+    table_8,
+    table_9,
 )
 
 __all__ = [
     "ALEATORIC",
     "ALEATORIC_LABELS",
+    "CLASS_LABELS",
     "EPISTEMIC",
     "EPISTEMIC_LABELS",
     "LABELS",
     "advantage",
     "basin_spread",
+    "by_class",
+    "calibrate",
+    "calibration",
+    "calibration_table",
+    "chosen",
+    "compare",
+    "compared_experiments",
     "convergence",
     "correlate",
+    "correlations",
     "maps",
     "means",
+    "multiclass_baselines",
     "point_estimates",
     "primary_experiments",
+    "problems",
     "readable",
+    "readings",
     "reference",
     "sampling_noise",
+    "scaled_norm",
     "settings",
     "table",
+    "table_1",
     "table_5",
     "table_6",
+    "table_7",
+    "table_8",
+    "table_9",
+    "validate",
     "validation",
     "worst_convergence",
 ]

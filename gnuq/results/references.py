@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gnuq import artefacts, protocol
+from gnuq.problems import Task
 from gnuq.protocol import Experiment
 
 
@@ -13,36 +14,46 @@ def reference(experiment: Experiment) -> pd.DataFrame:
     """The record's moments as Eq. (2): total, aleatoric and epistemic, overall and by half.
 
     Returns:
-        One row per grid point: x, y, inside (of the data), hmc_mean, hmc_epistemic,
-        hmc_aleatoric, hmc_total, the first two also for halves `_a` and `_b`, r_hat and
-        effective_samples. Units: squared probability.
+        One row per class and grid point, class by class: x, y (in the plane), class (1 for
+        binary problems, 0 in regression), inside (of the data), hmc_mean, hmc_epistemic, its
+        halves `_a` and `_b`, r_hat and effective_samples (missing where they were not checked).
+        In classification also hmc_aleatoric with its halves, and hmc_total. Units: squared
+        probability, or the target's squared.
     """
     record = artefacts.load("records", experiment.record).frame
+    problem = experiment.problem
     a, b = (record[f"mean_{half}"].astype(float) for half in "ab")
     within = (record["variance_a"] + record["variance_b"]).astype(float) / 2
     mean, variance = (a + b) / 2, within + ((a - b) / 2) ** 2
-    frame = record[["x", "y", "r_hat", "effective_samples"]].assign(
-        inside=experiment.grid.inside(experiment.problem, protocol.INSIDE).numpy(),
-        hmc_mean=mean,
-        hmc_epistemic=variance,
-        hmc_aleatoric=mean * (1 - mean) - variance,
-        hmc_total=mean * (1 - mean),
+    places = [name for name in ("x", "y", "r_hat", "effective_samples") if name in record]
+    inside = experiment.grid.inside(problem, protocol.INSIDE).numpy()
+    frame = record[places].assign(
+        inside=np.tile(inside, problem.outputs), hmc_mean=mean, hmc_epistemic=variance
     )
+    frame["class"] = record.get("class", int(problem.task == "binary"))
     for half in "ab":
-        m, v = (record[f"{k}_{half}"].astype(float) for k in ("mean", "variance"))
-        frame[f"hmc_epistemic_{half}"], frame[f"hmc_aleatoric_{half}"] = v, m * (1 - m) - v
+        frame[f"hmc_epistemic_{half}"] = record[f"variance_{half}"].astype(float)
+    if problem.task == "regression":
+        return frame
+    frame["hmc_total"] = mean * (1 - mean)
+    frame["hmc_aleatoric"] = frame["hmc_total"] - variance
+    for half, m in (("a", a), ("b", b)):
+        frame[f"hmc_aleatoric_{half}"] = m * (1 - m) - frame[f"hmc_epistemic_{half}"]
     return frame
 
 
-def convergence() -> pd.DataFrame:
+def convergence(*tasks: Task) -> pd.DataFrame:
     """What the sampler reports about every record: the worst r̂ and ESS over the grid.
+
+    Args:
+        tasks: keep the problems of these tasks only; all if none is given.
 
     Returns:
         One row per record: problem, prior, seed, parameters, r_hat, effective_samples,
         divergences, acceptance, leapfrog_steps, seconds.
     """
     rows = []
-    for experiment in protocol.experiments():
+    for experiment in protocol.experiments(*tasks):
         provenance = artefacts.load("records", experiment.record).provenance
         told = provenance["configuration"]
         rows.append(

@@ -1,12 +1,14 @@
-"""The paper's Tables 5 and 6, ours beside the printed ones."""
+"""The paper's Tables 1 and 5 to 9, ours beside the printed ones."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from gnuq import paper, protocol
-from gnuq.problems import PROBLEMS
+from gnuq.problems import PROBLEMS, Task
 from gnuq.protocol import Experiment
 from gnuq.results.correlations import ALEATORIC, EPISTEMIC, validation
 
@@ -22,52 +24,56 @@ LABELS = {
     "point_total": "p(1 − p) vs HMC's total",
     "second_order": "p(1 − p) − gᵀΣg vs HMC",
 }
-
+CLASS_LABELS = {"overall": "all classes"} | {str(k): f"class {k}" for k in range(4)}
 
 #: The comparisons that the chapter's figures show, with their labels, top first.
 EPISTEMIC_LABELS = {k: LABELS[k] for k in EPISTEMIC}
-
-
 ALEATORIC_LABELS = {k: LABELS[k] for k in ALEATORIC}
 
 
-def settings() -> pd.DataFrame:
-    """The primary setting as a table: what was fixed, and whether the paper says it."""
-    sampler = protocol.SAMPLER
-    hidden = {name: "–".join(map(str, (2, *h, 1))) for name, h in protocol.HIDDEN.items()}
-    rows = [
-        ("networks", "; ".join(f"{k}: {v}" for k, v in hidden.items()), "width inferred"),
-        ("activation", "tanh", "smooth; name lost in the text"),
-        ("prior", protocol.PRIOR_LABELS[protocol.PRIMARY] + ", every weight", "not stated"),
-        ("training points", str(protocol.POINTS), "not stated"),
-        ("noise", "; ".join(f"{k}: {PROBLEMS[k].noise:g}" for k in hidden), "not stated"),
-        ("data seeds", ", ".join(map(str, protocol.DATA_SEEDS)), "not stated"),
-        ("grid", f"{protocol.RESOLUTION} × {protocol.RESOLUTION}, {protocol.MARGIN:.0%} beyond "
-                 "the data on each side", "“dense grid”"),
-        ("sampler", f"HMC, {sampler.chains} chains × ({sampler.tune} + {sampler.draws}), "
-                    f"target acceptance {sampler.target_accept}", "HMC with dual averaging"),
-        ("point estimate", "L-BFGS in float64 to a gradient norm below 1e-4", "not stated"),
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["", "here", "in the paper's text"]).set_index("")
+def chosen(
+    correlations: pd.DataFrame,
+    *tasks: Task,
+    prior: str = protocol.PRIMARY,
+    region: Literal["wide", "inside"] = "wide",
+) -> pd.DataFrame:
+    """The rows of a validation that a table reports: one prior, one region, the first start.
+
+    Args:
+        correlations: what `validation` returns.
+        tasks: keep the problems of these tasks only; all if none is given.
+        prior: a key of `protocol.PRIORS`.
+        region: the whole grid, or its part inside the data.
+    """
+    rows = correlations[(correlations["prior"] == prior) & (correlations["region"] == region)]
+    names = [name for name in protocol.HIDDEN if not tasks or PROBLEMS[name].task in tasks]
+    return rows[(rows["map_seed"] == 0) & rows["problem"].isin(names)]
 
 
 def table(
-    correlations: pd.DataFrame, quantity: str, printed: dict[str, dict[str, paper.Pair]]
+    correlations: pd.DataFrame,
+    quantity: str,
+    printed: paper.Table,
+    *,
+    key: Literal["comparison", "class"] = "comparison",
 ) -> pd.DataFrame:
     """Mean and range over data seeds, the paper's numbers beside them.
 
     Args:
-        correlations: rows of `validation` for one prior and one region.
+        correlations: what `chosen` returns; for `key="class"` of one comparison only.
         quantity: `"epistemic"` or `"aleatoric"`.
         printed: the paper's table.
+        key: what tells a problem's rows apart. By comparison, the classes are pooled.
 
     Returns:
-        One row per problem and comparison: r, r_low, r_high, rho, rho_low, rho_high (over data
-        seeds), r_paper, rho_paper, and n, the number of data seeds.
+        One row per problem and key (named comparison): r, r_low, r_high, rho, rho_low, rho_high
+        (over data seeds), r_paper, rho_paper, and n, the number of data seeds.
     """
+    kept = correlations[correlations["quantity"] == quantity]
+    if key == "comparison":
+        kept = kept[kept["class"] == "overall"]
     rows = []
-    chosen = correlations[correlations["quantity"] == quantity]
-    for (problem, name), part in chosen.groupby(["problem", "comparison"], sort=False):
+    for (problem, name), part in kept.groupby(["problem", key], sort=False):
         row = {"problem": problem, "comparison": name, "n": int(part["pearson"].notna().sum())}
         for short, column in (("r", "pearson"), ("rho", "spearman")):
             values = part[column]
@@ -85,19 +91,22 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of correlations as text: mean (lowest to highest seed), then the paper's pair.
 
     Args:
-        table: what `table_5` and `table_6` return.
+        table: what `table` and its like return.
 
     Returns:
-        One row per problem and comparison, indexed by both; a dash where the paper has none.
+        One row per problem and comparison or class, indexed by both; a dash where there is none.
     """
 
     def spread(row: pd.Series, key: str) -> str:
+        if np.isnan(row[key]):
+            return "–"
         return f"{row[key]:.2f} ({row[key + '_low']:.2f} to {row[key + '_high']:.2f})"
 
+    labels = LABELS | CLASS_LABELS
     rows = [
         {
             "problem": row["problem"],
-            "comparison": LABELS[row["comparison"]],
+            "": labels.get(row["comparison"], row["comparison"]),
             "Pearson, ours": spread(row, "r"),
             "Spearman, ours": spread(row, "rho"),
             "paper, 1st": "–" if np.isnan(row["r_paper"]) else f"{row['r_paper']:.2f}",
@@ -105,32 +114,71 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         }
         for _, row in table.iterrows()
     ]
-    return pd.DataFrame(rows).set_index(["problem", "comparison"])
+    return pd.DataFrame(rows).set_index(["problem", ""])
 
 
-def primary_experiments() -> list[Experiment]:
-    """The primary setting: every problem, every data seed."""
-    return [e for e in protocol.experiments() if e.prior_name == protocol.PRIMARY]
+def primary_experiments(*tasks: Task) -> list[Experiment]:
+    """The primary setting: every problem of these tasks, every data seed."""
+    return [e for e in protocol.experiments(*tasks) if e.prior_name == protocol.PRIMARY]
 
 
 def table_5(correlations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 5: epistemic estimates against HMC, binary problems, wide grid, primary prior.
 
     Args:
-        correlations: what `validation(primary_experiments())` returns; computed if omitted
-            (about a minute).
+        correlations: what `validation` returns; computed if omitted (about a minute).
     """
-    return _primary_table(correlations, "epistemic", paper.TABLE_5)
+    return _binary_table(correlations, "epistemic", paper.TABLE_5)
 
 
 def table_6(correlations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 6: aleatoric estimates against HMC, binary problems; arguments as in `table_5`."""
-    return _primary_table(correlations, "aleatoric", paper.TABLE_6)
+    return _binary_table(correlations, "aleatoric", paper.TABLE_6)
 
 
-def _primary_table(
-    correlations: pd.DataFrame | None, quantity: str, printed: dict[str, dict[str, paper.Pair]]
+def _binary_table(
+    correlations: pd.DataFrame | None, quantity: str, printed: paper.Table
 ) -> pd.DataFrame:
-    found = validation(primary_experiments()) if correlations is None else correlations
-    wide = found[(found["prior"] == protocol.PRIMARY) & (found["region"] == "wide")]
-    return table(wide[wide["map_seed"] == 0], quantity, printed)
+    found = validation(primary_experiments("binary")) if correlations is None else correlations
+    return table(chosen(found, "binary"), quantity, printed)
+
+
+def table_7(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Table 7: ‖g‖² against HMC's epistemic part, per class and all classes pooled.
+
+    Args:
+        correlations: what `validation` returns. Three-class problems stand beside the paper's
+            four-class ones, without printed numbers.
+    """
+    rows = chosen(correlations, "multiclass")
+    norm = rows[rows["comparison"] == "gradient_norm"]
+    return table(norm, "epistemic", paper.TABLE_7, key="class")
+
+
+def table_8(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Table 8: p(1 − p) against HMC's aleatoric part, per class; arguments as in `table_7`."""
+    rows = chosen(correlations, "multiclass")
+    return table(rows[rows["comparison"] == "point"], "aleatoric", paper.TABLE_8, key="class")
+
+
+def table_9(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Table 9: ‖g‖² and gᵀΣg against HMC in regression, with and without a gap.
+
+    Args:
+        correlations: what `validation` returns.
+    """
+    return table(chosen(correlations, "regression"), "epistemic", paper.TABLE_9)
+
+
+def multiclass_baselines(correlations: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """All comparisons of the problems with several classes, classes pooled.
+
+    Args:
+        correlations: what `validation` returns.
+        quantity: `"epistemic"` or `"aleatoric"`.
+    """
+    source, name = (
+        (paper.TABLE_7, "gradient_norm") if quantity == "epistemic" else (paper.TABLE_8, "point")
+    )
+    printed = {problem: {name: rows["overall"]} for problem, rows in source.items()}
+    return table(chosen(correlations, "multiclass"), quantity, printed)

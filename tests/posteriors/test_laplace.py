@@ -1,4 +1,4 @@
-"""Laplace against closed forms: the exact posterior, the dense inverse, quadrature's limits."""
+"""Laplace against closed forms: the exact posterior, the dense inverse, the identity."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from gnuq.estimators import delta_variance
+from gnuq.gradnorm import squared_gradient_norms
 from gnuq.networks import Architecture, Prior, fit_map
-from gnuq.posteriors import laplace
+from gnuq.posteriors import laplace, predictive
 from gnuq.problems import Problem, make_problem
 from tests import oracle
 
@@ -88,7 +89,7 @@ def test_laplace_is_the_exact_posterior_of_a_linear_gaussian_model() -> None:
     for make in (laplace.full_laplace, laplace.last_layer_laplace):
         found = make(fit, problem, Prior(0.5)).variance(query, lambda f: f[:, 0])
         torch.testing.assert_close(found, exact)
-    samples = laplace.sampled_predictions(fit, covariance, query, samples=20_000)[..., 0]
+    samples = predictive.sampled_outputs(fit.network, covariance, query, samples=20_000)[..., 0]
     assert ((samples.var(0) / exact - 1).abs() < 4 * (2 / 20_000) ** 0.5).all()
     mean = fit.network(query)[:, 0]
     assert ((samples.mean(0) - mean).abs() < 4 * (exact / 20_000).sqrt()).all()
@@ -106,20 +107,58 @@ def test_without_data_the_posterior_is_the_prior() -> None:
     torch.testing.assert_close(found[:, 0], norms)
 
 
-def test_linearised_predictive_matches_sampling_and_its_limits() -> None:
-    logits, variance = torch.tensor([-2.0, 0.0, 1.0, 5.0]), torch.tensor([0.5, 2.0, 0.0, 3.0])
-    parts = laplace.linearised_predictive(logits, variance)
-    torch.testing.assert_close(parts.total, parts.aleatoric + parts.epistemic)
-    assert parts.epistemic[2] < 1e-30  # a known logit leaves nothing epistemic
-    samples = torch.sigmoid(logits + variance.sqrt() * torch.randn(200_000, 4))
-    error = 5 * (samples * (1 - samples)).std(0) / 200_000**0.5 + 1e-6
-    assert ((samples * (1 - samples)).mean(0) - parts.aleatoric).abs().le(error).all()
-    torch.testing.assert_close(samples.var(0), parts.epistemic, rtol=0.03, atol=1e-6)
+@pytest.mark.parametrize("prior", PRIORS, ids=["unit", "fan_in"])
+@pytest.mark.parametrize("make", [binary, multiclass, regression])
+def test_every_variance_is_that_of_the_covariance_matrix(make, prior: Prior) -> None:
+    """`variance` and `covariance_matrix` are two forms of one Σ, whichever the approximation."""
+    problem, architecture = make()
+    fit = fit_map(architecture, problem, prior)
+    query = torch.randn(5, problem.inputs.shape[1])
+    approximations = [
+        form(fit, problem, prior)
+        for form in (laplace.full_laplace, laplace.last_layer_laplace, laplace.diagonal_laplace)
+    ]
+    for approximation in [*approximations, laplace.identity_curvature(fit, prior)]:
+        matrix = approximation.covariance_matrix()
+        torch.testing.assert_close(matrix, matrix.mT, rtol=0, atol=1e-12)
+        dense = laplace.DenseLaplace(fit.network, matrix)
+        expected = dense.variance(query, torch.sin, batch_size=2)
+        found = approximation.variance(query, torch.sin)
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10)
+        gradients = oracle.gradients(fit.network, query, torch.sin)
+        g = torch.cat([v.flatten(2) for v in gradients.values()], 2)
+        torch.testing.assert_close(expected, torch.einsum("bki,ij,bkj->bk", g, matrix, g))
+    full = approximations[0].covariance_matrix()
+    torch.testing.assert_close(full, laplace.dense_covariance(fit, problem, prior))
+
+
+@pytest.mark.parametrize("prior", [Prior(4.0), Prior(4.0, "fan_in")], ids=["unit", "fan_in"])
+def test_identity_curvature_is_the_last_layers_squared_gradient_norm(prior: Prior) -> None:
+    """gᵀΣg = ‖∂p/∂θ_last‖² / λ, whatever the prior's scaling: the two rank alike."""
+    problem, architecture = multiclass()
+    fit = fit_map(architecture, problem, prior)
+    query = torch.randn(8, 2)
+    found = laplace.identity_curvature(fit, prior).variance(query, lambda f: f.softmax(1))
+    norms = squared_gradient_norms(fit.network, query, lambda f: f.softmax(1)).by_module()
+    torch.testing.assert_close(found, norms["2"] / 4)
+
+
+def test_data_shrink_the_last_layers_covariance_but_not_the_identitys() -> None:
+    """Σ_ICLA − Σ_last is positive semi-definite for a unit prior: curvature only takes away."""
+    problem, architecture = binary()
+    fit = fit_map(architecture, problem, Prior(1.0))
+    last = laplace.last_layer_laplace(fit, problem, Prior(1.0)).covariance_matrix()
+    identity = laplace.identity_curvature(fit, Prior(1.0)).covariance_matrix()
+    assert torch.linalg.eigvalsh(identity - last).min() > -1e-12
+    assert (identity - last).trace() > 0.1 * identity.trace()
 
 
 @pytest.mark.bad_input
-def test_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="variance.*negative"):
-        laplace.linearised_predictive(torch.zeros(2), torch.tensor([1.0, -1.0]))
-    with pytest.raises(ValueError, match="variance: shape"):
-        laplace.linearised_predictive(torch.zeros(2), torch.ones(3))
+def test_a_matrix_that_is_no_covariance_is_refused() -> None:
+    problem, architecture = regression()
+    fit = fit_map(architecture, problem, Prior(1.0))
+    broken = laplace.DenseLaplace(fit.network, -torch.eye(architecture.parameters))
+    with pytest.raises(ValueError, match="covariance"):
+        broken.variance(problem.inputs, lambda f: f)
+    with pytest.raises(ValueError, match="covariance: shape"):
+        laplace.DenseLaplace(fit.network, torch.eye(3)).variance(problem.inputs, lambda f: f)

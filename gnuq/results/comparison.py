@@ -1,0 +1,84 @@
+"""Every way to get a variance against the reference: one row a method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gnuq import protocol
+from gnuq.networks import fit_map
+from gnuq.posteriors.methods import METHODS, Estimate, applicable
+from gnuq.protocol import Experiment
+from gnuq.results.correlations import correlate
+from gnuq.results.methods import by_class
+from gnuq.results.references import reference
+from gnuq.results.tables import primary_experiments
+
+#: The comparison in the plane uses every second grid line: a quarter of the points.
+STRIDE = {1: 1, 2: 2}
+REFERENCE = "HMC, other half"
+
+
+def compared_experiments() -> list[Experiment]:
+    """The comparison's: the primary prior, `FEW_SEEDS`, three-class problems left out."""
+    return [
+        e
+        for e in primary_experiments()
+        if e.seed in protocol.FEW_SEEDS and not e.problem_name.endswith("-3")
+    ]
+
+
+def compare(experiment: Experiment) -> pd.DataFrame:
+    """All methods that apply, correlated with the reference over the grid, classes pooled.
+
+    Args:
+        experiment: problem, prior, data seed; the first start of the training.
+
+    Returns:
+        Tidy: problem, seed, method, quantity, region, pearson, spearman (missing where a map is
+        constant), and `level`, the mean of the estimate over that of the reference. The last
+        method is the reference's other half of chains: the noise ceiling.
+    """
+    problem, prior, grid = experiment.problem, experiment.prior, experiment.grid
+    kept = grid.every(STRIDE[problem.inputs.shape[1]])
+    target = reference(experiment)[np.tile(kept.numpy(), problem.outputs)].reset_index(drop=True)
+    fit = fit_map(experiment.architecture, problem, prior)
+    parts = []
+    for name in applicable(problem, experiment.architecture):
+        with torch.no_grad():
+            found = METHODS[name](problem, prior, fit)(grid.points[kept])
+        parts.append(_rows(target, _columns(found)).assign(method=name))
+    halves = {
+        quantity: target[f"hmc_{quantity}_b"].to_numpy()
+        for quantity in ("epistemic", "aleatoric")
+        if f"hmc_{quantity}_b" in target
+    }
+    parts.append(_rows(target, halves, half="_a").assign(method=REFERENCE))
+    return pd.concat(parts, ignore_index=True).assign(
+        problem=experiment.problem_name, seed=experiment.seed
+    )
+
+
+def _columns(found: Estimate) -> dict[str, np.ndarray]:
+    columns = {"epistemic": by_class(found.epistemic)}
+    if found.aleatoric is not None:
+        columns["aleatoric"] = by_class(found.aleatoric)
+    return columns
+
+
+def _rows(target: pd.DataFrame, found: dict[str, np.ndarray], half: str = "") -> pd.DataFrame:
+    """Correlations and levels of one method, on the whole grid and inside the data."""
+    rows = []
+    for quantity, values in found.items():
+        column = f"hmc_{quantity}{half}"
+        if column not in target:
+            continue  # regression: the aleatoric part is the known noise
+        frame = target[["inside", column]].assign(estimate=values)
+        for inside in (False, True):
+            part = frame[frame["inside"]] if inside else frame
+            row = correlate(part, {"": ("estimate", column)}).drop(columns="comparison")
+            level = part["estimate"].mean() / part[column].mean()
+            region = "inside" if inside else "wide"
+            rows.append(row.assign(quantity=quantity, region=region, level=level))
+    return pd.concat(rows, ignore_index=True)

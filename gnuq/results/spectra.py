@@ -1,0 +1,69 @@
+"""How anisotropic a posterior is: eigenvalues of the Hessian at the mode (Table 9)."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gnuq.networks import MapFit, Prior, fit_map, negative_log_likelihood
+from gnuq.posteriors import laplace
+from gnuq.problems import Problem
+from gnuq.protocol import Experiment
+
+
+def hessian(fit: MapFit, problem: Problem, prior: Prior) -> Float[Tensor, "parameters parameters"]:
+    """The Hessian of the negative log-posterior at the mode, P × P; for small networks.
+
+    Args:
+        fit: the network at the mode.
+        problem: the data.
+        prior: its precision is the Hessian's constant part.
+    """
+    network = fit.network
+    shapes = {name: p.shape for name, p in network.named_parameters()}
+
+    def loss(flat: Tensor) -> Tensor:
+        pieces = flat.split([shape.numel() for shape in shapes.values()])
+        weights = {k: v.reshape(shapes[k]) for k, v in zip(shapes, pieces, strict=True)}
+        outputs = torch.func.functional_call(network, weights, problem.inputs)
+        return negative_log_likelihood(outputs, problem)
+
+    mode = torch.nn.utils.parameters_to_vector(network.parameters())
+    curvature: Tensor = torch.func.hessian(loss)(mode)  # type: ignore[no-untyped-call]
+    return curvature + torch.diag(prior.precisions_of(network))
+
+
+def eigenvalues(experiment: Experiment) -> dict[str, Float[Tensor, " parameters"]]:
+    """Eigenvalues at the mode, ascending, of the Hessian and of its Gauss–Newton form.
+
+    Returns:
+        `"Hessian"` and `"Gauss–Newton"`, the prior's precision included in both.
+    """
+    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
+    covariance = laplace.dense_covariance(fit, experiment.problem, experiment.prior)
+    return {
+        "Hessian": torch.linalg.eigvalsh(hessian(fit, experiment.problem, experiment.prior)),
+        "Gauss–Newton": 1 / torch.linalg.eigvalsh(covariance).flip(0),
+    }
+
+
+def eigenvalue_ranges(experiments: list[Experiment]) -> pd.DataFrame:
+    """Table 9's last columns: range and ratio of the Hessian's eigenvalues.
+
+    Args:
+        experiments: problems under one prior; data seeds of one problem are averaged.
+
+    Returns:
+        One row per problem and matrix: parameters, the smallest and the largest eigenvalue,
+        and their ratio (geometric means over data seeds).
+    """
+    rows = []
+    for experiment in experiments:
+        for matrix, values in eigenvalues(experiment).items():
+            row = {"problem": experiment.problem_name, "matrix": matrix, "P": len(values)}
+            rows.append(row | {"smallest": float(values[0]), "largest": float(values[-1])})
+    found = pd.DataFrame(rows).assign(ratio=lambda f: f["largest"] / f["smallest"])
+    grouped = found.groupby(["problem", "matrix", "P"], sort=False)
+    return grouped.agg(lambda column: (column.prod()) ** (1 / len(column)))
