@@ -55,7 +55,7 @@ class Architecture:
         generator = torch.Generator().manual_seed(seed)
         modules: list[nn.Module] = []
         for fan_in, fan_out in self.layers:
-            linear = nn.Linear(fan_in, fan_out, dtype=torch.float64)
+            linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=torch.float64)
             nn.init.normal_(linear.weight, std=fan_in**-0.5, generator=generator)
             nn.init.zeros_(linear.bias)
             modules += [linear, nn.Tanh()]

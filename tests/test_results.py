@@ -208,3 +208,40 @@ def test_the_saved_results_cover_the_protocol_and_its_records() -> None:
     defined = saved[["pearson", "spearman"]].notna().all(axis=1)
     constant = saved["comparison"].isin(["gn_laplace", "ceiling"]) | saved["flat"]
     assert defined[~constant].all()
+
+
+def test_a_comparison_has_one_row_per_method_quantity_and_region() -> None:
+    names = ("gradient norm", "full, linearised")
+    found = results.compare(Experiment("linear"), names)
+    assert len(found) == (len(names) + 1) * 2 * 2
+    rows = found[found["region"] == "wide"].set_index(["method", "quantity"])
+    assert rows.loc[("full, linearised", "epistemic"), "level"] == pytest.approx(1, abs=0.1)
+    assert rows.loc[("HMC, other half", "epistemic"), "pearson"] > 0.99
+    means = results.by_method(found, ["linear"])
+    assert means.index.tolist() == [*names, "HMC, other half"]
+    assert means.loc["gradient norm", "level_low"] > 10  # it is on no scale
+
+
+def test_the_saved_comparison_is_what_the_code_computes() -> None:
+    saved = artefacts.load("results", protocol.METHODS)
+    names = ("gradient norm", "p(1 − p)", "diagonal, delta", "full, linearised")
+    found = results.compare(Experiment("linear", seed=2), names)
+    keys = ["problem", "seed", "method", "quantity", "region"]
+    both = found.merge(saved.frame, on=keys, suffixes=("", "_saved"))
+    assert len(both) == len(found)
+    for column in ("pearson", "spearman", "level"):
+        np.testing.assert_allclose(both[column], both[f"{column}_saved"], rtol=2e-4, atol=2e-5)
+    assert set(saved.frame["problem"]) == {e.problem_name for e in results.compared_experiments()}
+    for record, sha256 in saved.provenance["configuration"]["records"].items():
+        assert artefacts.load("records", record).provenance["sha256"] == sha256
+
+
+def test_the_top_tenth_of_a_map_overlaps_itself_only() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=1000), "b": rng.normal(size=1000)})
+    found = results.top_overlap(
+        frame, {"same": ("a", "a"), "other": ("a", "b"), "none": ("a", "z")}
+    )
+    assert found["same"] == 1
+    assert found["other"] == pytest.approx(0.1, abs=5 * (0.1 * 0.9 / 100) ** 0.5)
+    assert "none" not in found

@@ -96,6 +96,7 @@ def _finish(figure: go.Figure, x: np.ndarray, y: np.ndarray, items: list[dict]) 
     figure.update_xaxes(title_text="x₁", range=[x[0], x[-1]], constrain="domain")
     figure.update_yaxes(range=[y[0], y[-1]], constrain="domain")
     figure.update_yaxes(title_text="x₂", scaleanchor="x", col=1)
+    figure.update_xaxes(scaleanchor="y2", col=2)
     return figure
 
 

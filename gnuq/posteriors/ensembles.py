@@ -85,8 +85,7 @@ def dropout_network(
         raise ValueError(f"rate: {rate} is not between 0 and 1.")
     if steps < 1:
         raise ValueError(f"steps: {steps} is too few; give at least 1.")
-    with torch.random.fork_rng(devices=[]):  # `nn.Linear` draws weights before `build` sets them
-        network = _with_dropout(architecture.build(seed), rate)
+    network = _with_dropout(architecture.build(seed), rate)
     _train(network, problem, prior.precisions_of(network), steps, seed)
     return network.requires_grad_(False)
 

@@ -83,7 +83,7 @@ def _loss(problem: Problem) -> tuple[nn.Module, Tensor, float]:
 def _curvlinops() -> tuple[Any, Any]:
     """The K-FAC operator and the name of the type-2 Fisher."""
     try:
-        from curvlinops import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from curvlinops import (
             FisherType,
             KFACLinearOperator,
         )

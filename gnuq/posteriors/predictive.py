@@ -39,9 +39,6 @@ class Approximation(Protocol):
     def covariance_matrix(self) -> Float[Tensor, "parameters parameters"]:
         """Σ, in the order of `network.parameters()`; small networks only."""
 
-    def covariance_matrix(self) -> Float[Tensor, "parameters parameters"]:
-        """Σ as a matrix: small networks only."""
-
 
 def output_covariance(
     approximation: Approximation, inputs: Float[Tensor, "batch d"]

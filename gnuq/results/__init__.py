@@ -5,13 +5,20 @@ record's reference over the grid. `gnuq.protocol` holds the settings.
 """
 
 from gnuq.results.calibration import calibrate, calibration, calibration_table, scaled_norm
-from gnuq.results.comparison import compare, compared_experiments
+from gnuq.results.comparison import (
+    by_method,
+    compare,
+    compared_experiments,
+    cost_and_accuracy,
+    method_means,
+)
 from gnuq.results.correlations import (
     ALEATORIC,
     EPISTEMIC,
     correlate,
     correlations,
     means,
+    top_overlap,
     validate,
     validation,
 )
@@ -47,6 +54,7 @@ __all__ = [
     "advantage",
     "basin_spread",
     "by_class",
+    "by_method",
     "calibrate",
     "calibration",
     "calibration_table",
@@ -56,8 +64,10 @@ __all__ = [
     "convergence",
     "correlate",
     "correlations",
+    "cost_and_accuracy",
     "maps",
     "means",
+    "method_means",
     "multiclass_baselines",
     "point_estimates",
     "primary_experiments",
@@ -75,6 +85,7 @@ __all__ = [
     "table_7",
     "table_8",
     "table_9",
+    "top_overlap",
     "validate",
     "validation",
     "worst_convergence",

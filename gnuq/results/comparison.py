@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -29,11 +31,13 @@ def compared_experiments() -> list[Experiment]:
     ]
 
 
-def compare(experiment: Experiment) -> pd.DataFrame:
-    """All methods that apply, correlated with the reference over the grid, classes pooled.
+def compare(experiment: Experiment, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Methods correlated with the reference over the grid, classes pooled.
 
     Args:
         experiment: problem, prior, data seed; the first start of the training.
+        names: keys of `METHODS`; all that apply if omitted (K-FAC among them, which needs the
+            optional extra `oracle`).
 
     Returns:
         Tidy: problem, seed, method, quantity, region, pearson, spearman (missing where a map is
@@ -45,7 +49,7 @@ def compare(experiment: Experiment) -> pd.DataFrame:
     target = reference(experiment)[np.tile(kept.numpy(), problem.outputs)].reset_index(drop=True)
     fit = fit_map(experiment.architecture, problem, prior)
     parts = []
-    for name in applicable(problem, experiment.architecture):
+    for name in names or applicable(problem, experiment.architecture):
         with torch.no_grad():
             found = METHODS[name](problem, prior, fit)(grid.points[kept])
         parts.append(_rows(target, _columns(found)).assign(method=name))
@@ -82,3 +86,70 @@ def _rows(target: pd.DataFrame, found: dict[str, np.ndarray], half: str = "") ->
             region = "inside" if inside else "wide"
             rows.append(row.assign(quantity=quantity, region=region, level=level))
     return pd.concat(rows, ignore_index=True)
+
+
+def method_means(found: pd.DataFrame, region: str = "wide") -> pd.DataFrame:
+    """Means over data seeds.
+
+    Args:
+        found: what `compare` returns, of several experiments.
+        region: `"wide"` or `"inside"`.
+
+    Returns:
+        Tidy: method, problem, quantity, pearson, spearman, level.
+    """
+    kept = found[found["region"] == region]
+    keys = ["method", "problem", "quantity"]
+    means = kept.groupby(keys, sort=False)[["pearson", "spearman", "level"]].mean()
+    return means.reset_index()
+
+
+def by_method(found: pd.DataFrame, problems: list[str], region: str = "wide") -> pd.DataFrame:
+    """One row a method: epistemic correlations averaged over problems, and the level's spread.
+
+    Args:
+        found: what `compare` returns, of several experiments.
+        problems: which to average over; methods that do not apply to all of them are left out.
+        region: `"wide"` or `"inside"`.
+
+    Returns:
+        Indexed by method: pearson, spearman, worst_spearman (over problems), aleatoric (Spearman),
+        and level_low, level_high: the mean estimate over the mean variance.
+    """
+    means = method_means(found, region)
+    means = means[means["problem"].isin(problems)]
+    epistemic = means[means["quantity"] == "epistemic"].groupby("method", sort=False)
+    aleatoric = means[means["quantity"] == "aleatoric"].groupby("method", sort=False)
+    table = epistemic.agg(
+        pearson=("pearson", "mean"),
+        spearman=("spearman", "mean"),
+        worst_spearman=("spearman", "min"),
+        level_low=("level", "min"),
+        level_high=("level", "max"),
+    )
+    table.insert(3, "aleatoric", aleatoric["spearman"].mean())
+    return table[epistemic.size() == len(problems)]
+
+
+FAMILIES = ("delta", "linearised", "sampled")
+
+
+def cost_and_accuracy(found: pd.DataFrame, costs: pd.DataFrame, problem: str) -> pd.DataFrame:
+    """Cost of a prediction beside its rank correlation, one row a method.
+
+    Args:
+        found: what `compare` returns, of several experiments.
+        costs: the saved result `protocol.COSTS`.
+        problem: the problem for which both were measured.
+
+    Returns:
+        method, family, label, setup (in trainings), prediction (in forward passes), spearman.
+    """
+    means = method_means(found)
+    chosen = means[(means["problem"] == problem) & (means["quantity"] == "epistemic")]
+    named = chosen.assign(method=chosen["method"].replace(REFERENCE, "HMC"))
+    both = costs[costs["problem"] == problem].merge(named[["method", "spearman"]], on="method")
+    split = both["method"].str.partition(", ")
+    laplace = split[2].isin(FAMILIES)
+    family = ("Laplace, " + split[2]).where(laplace, "single passes and draws")
+    return both.assign(family=family, label=split[0])

@@ -111,6 +111,26 @@ def validation(experiments: Iterable[Experiment]) -> pd.DataFrame:
     return pd.concat([validate(experiment) for experiment in experiments], ignore_index=True)
 
 
+def top_overlap(frame: pd.DataFrame, pairs: dict[str, tuple[str, str]], share: float = 0.1) -> dict:
+    """Of the reference's most uncertain points, how many does the estimate count among its own?
+
+    Args:
+        frame: what `maps` returns.
+        pairs: comparison → (estimate, reference); those whose columns are missing are left out.
+        share: the share of the rows that counts as most uncertain.
+
+    Returns:
+        Comparison → overlap, between 0 and 1; `share` is what a random map reaches.
+    """
+    count = round(share * len(frame))
+    found = {}
+    for name, (estimate, target) in pairs.items():
+        if {estimate, target} <= set(frame):
+            tops = [set(frame[column].nlargest(count).index) for column in (estimate, target)]
+            found[name] = len(tops[0] & tops[1]) / count
+    return found
+
+
 def means(correlations: pd.DataFrame) -> pd.DataFrame:
     """Means over data seeds and MAP seeds, modes that are the zero network left out.
 

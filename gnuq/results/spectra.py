@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import torch
 from jaxtyping import Float
+from scipy.stats import gmean
 from torch import Tensor
 
 from gnuq.networks import MapFit, Prior, fit_map, negative_log_likelihood
@@ -35,18 +38,21 @@ def hessian(fit: MapFit, problem: Problem, prior: Prior) -> Float[Tensor, "param
     return curvature + torch.diag(prior.precisions_of(network))
 
 
-def eigenvalues(experiment: Experiment) -> dict[str, Float[Tensor, " parameters"]]:
-    """Eigenvalues at the mode, ascending, of the Hessian and of its Gauss–Newton form.
+def gauss_newton_eigenvalues(experiment: Experiment) -> Float[Tensor, " parameters"]:
+    """Eigenvalues, ascending, of the Gauss–Newton matrix with the prior at the mode.
 
-    Returns:
-        `"Hessian"` and `"Gauss–Newton"`, the prior's precision included in both.
+    Args:
+        experiment: problem and prior; a network of some thousand parameters at most.
     """
     fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
     covariance = laplace.dense_covariance(fit, experiment.problem, experiment.prior)
-    return {
-        "Hessian": torch.linalg.eigvalsh(hessian(fit, experiment.problem, experiment.prior)),
-        "Gauss–Newton": 1 / torch.linalg.eigvalsh(covariance).flip(0),
-    }
+    return 1 / torch.linalg.eigvalsh(covariance).flip(0)
+
+
+def hessian_eigenvalues(experiment: Experiment) -> Float[Tensor, " parameters"]:
+    """The same of the Hessian itself."""
+    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
+    return torch.linalg.eigvalsh(hessian(fit, experiment.problem, experiment.prior))
 
 
 def eigenvalue_ranges(experiments: list[Experiment]) -> pd.DataFrame:
@@ -59,11 +65,12 @@ def eigenvalue_ranges(experiments: list[Experiment]) -> pd.DataFrame:
         One row per problem and matrix: parameters, the smallest and the largest eigenvalue,
         and their ratio (geometric means over data seeds).
     """
+    matrices = {"Hessian": hessian_eigenvalues, "Gauss–Newton": gauss_newton_eigenvalues}
     rows = []
-    for experiment in experiments:
-        for matrix, values in eigenvalues(experiment).items():
-            row = {"problem": experiment.problem_name, "matrix": matrix, "P": len(values)}
-            rows.append(row | {"smallest": float(values[0]), "largest": float(values[-1])})
-    found = pd.DataFrame(rows).assign(ratio=lambda f: f["largest"] / f["smallest"])
-    grouped = found.groupby(["problem", "matrix", "P"], sort=False)
-    return grouped.agg(lambda column: (column.prod()) ** (1 / len(column)))
+    for experiment, (matrix, eigenvalues) in itertools.product(experiments, matrices.items()):
+        low, high = (float(value) for value in eigenvalues(experiment)[[0, -1]])
+        named = (experiment.problem_name, matrix, experiment.architecture.parameters)
+        rows.append((*named, low, high, high / low))
+    columns = ["problem", "matrix", "P", "smallest", "largest", "ratio"]
+    grouped = pd.DataFrame(rows, columns=columns).groupby(columns[:3], sort=False)
+    return grouped.agg(gmean)
