@@ -94,7 +94,7 @@ def predicted_against_true(grids: Mapping[str, pd.DataFrame], *, estimate: str) 
 
 
 def predictions_along(line: pd.DataFrame) -> go.Figure:
-    """p at the mode, its posterior mean, and p at the mean of the weights, along a line.
+    """Along a line: p at the mode, its posterior mean, and p at the mean of the weights.
 
     Args:
         line: columns x, point, mean, at_mean.

@@ -46,18 +46,9 @@ def panels(
     for place, title in enumerate(titles, 1):
         part = frame[frame["panel"] == title]
         for name, text in series.items():
-            colour, dash = STYLES[name]
-            # Below the axis a curve would be cut off in the file as well as on the page.
-            curve = go.Scatter(
-                x=part[column],
-                y=part[name].clip(lower=y[0] / 10),
-                name=text,
-                legendgroup=name,
-                showlegend=place == 1,
-                mode="lines",
-                line={"color": colour, "dash": dash, "width": 2.2},
-                hovertemplate="%{x:.3g}: %{y:.3g}<extra>" + text + "</extra>",
-            )
+            # Zero has no logarithm: a decade below the axis it is out of sight.
+            curve = _curve(part[column], part[name].clip(lower=y[0] / 10), name, text)
+            curve.showlegend = place == 1
             if "error" in part and name == next(iter(series)):
                 curve.error_y = {"array": 2 * part["error"], "thickness": 1, "width": 0}
             figure.add_trace(curve, 1, place)
@@ -70,3 +61,16 @@ def panels(
         legend={"orientation": "h", "x": 0, "y": -0.24},
     )
     return figure
+
+
+def _curve(x: pd.Series, y: pd.Series, name: str, text: str) -> go.Scatter:
+    colour, dash = STYLES[name]
+    return go.Scatter(
+        x=x,
+        y=y,
+        name=text,
+        legendgroup=name,
+        mode="lines",
+        line={"color": colour, "dash": dash, "width": 2.2},
+        hovertemplate="%{x:.3g}: %{y:.3g}<extra>" + text + "</extra>",
+    )
