@@ -78,8 +78,8 @@ def live_fit(
 ) -> go.Figure:
     """A regression's fit with a band of ±2 standard deviations, and the sampled one if given.
 
-    The squared gradient norm has no absolute scale: c in the legend makes its largest band as
-    wide as Laplace's.
+    The squared gradient norm has no absolute scale: c, which the legend gives, makes its widest
+    band as wide as Laplace's.
 
     Args:
         frame: x, prediction, gradient_norm and laplace_epistemic, a variance.
@@ -87,10 +87,11 @@ def live_fit(
         method: the column that makes the band.
         reference: x, hmc_mean and hmc_epistemic.
     """
-    scale, label = 1.0, f"± {DEVIATIONS} √(gᵀΣg), Laplace"
+    scale, label, axis = 1.0, f"Laplace: ± {DEVIATIONS} √(gᵀΣg)", "prediction"
     if method == "gradient_norm":
         scale = float(frame["laplace_epistemic"].max() / frame[method].max())
-        label = f"± {DEVIATIONS} c‖g‖, c² = {scale:.2g}: maximum as Laplace's"
+        label = f"Gradient norm: ± {DEVIATIONS} c‖g‖, c² = {scale:.2g}"
+        axis = "prediction; the widest band is Laplace's"
     deviation = np.sqrt(scale * frame[method])
     lower, upper = _band(frame["x"], frame["prediction"], deviation, COLOURS["epistemic"])
     upper.update(fill="tonexty", fillcolor="rgba(0,104,168,0.2)", name=label)
@@ -100,19 +101,24 @@ def live_fit(
     )
     if reference is not None:
         figure.add_traces(_reference(reference))
-    figure.add_scatter(
+    figure.add_trace(_data(problem))
+    return figure.update_layout(
+        height=450,
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        xaxis_title="x",
+        yaxis_title=axis,
+        legend={"orientation": "h", "x": 0, "y": -0.18},
+    )
+
+
+def _data(problem: Problem) -> go.Scatter:
+    """The training points of a regression."""
+    return go.Scatter(
         x=problem.inputs[:, 0].numpy(),
         y=problem.targets.numpy(),
         name="training points",
         mode="markers",
         marker={"color": COLOURS["reference"], "size": 4, "opacity": 0.7},
-    )
-    return figure.update_layout(
-        height=450,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        xaxis_title="x",
-        yaxis_title="prediction",
-        legend={"orientation": "h", "x": 0, "y": -0.18},
     )
 
 
@@ -157,6 +163,8 @@ def _in_the_plane(figure: go.Figure, frame: pd.DataFrame) -> go.Figure:
     x, y = frame["x"], frame["y"]
     figure.update_xaxes(title_text="x₁", range=[x.min(), x.max()], constrain="domain")
     figure.update_yaxes(range=[y.min(), y.max()], constrain="domain")
-    figure.update_yaxes(title_text="x₂", scaleanchor="x", col=1)
+    figure.update_yaxes(title_text="x₂", col=1)
+    for axis in figure.select_yaxes():
+        axis.scaleanchor = axis.anchor
     figure.update_annotations(font_size=14)
     return figure.update_layout(height=450, margin={"l": 50, "r": 20, "t": 60, "b": 50})

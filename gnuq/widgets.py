@@ -1,1 +1,0 @@
-"""The figures with controls, for a live kernel."""
