@@ -100,8 +100,9 @@ def method_means(found: pd.DataFrame, region: str = "wide") -> pd.DataFrame:
     """
     kept = found[found["region"] == region]
     keys = ["method", "problem", "quantity"]
-    means = kept.groupby(keys, sort=False)[["pearson", "spearman", "level"]].mean()
-    return means.reset_index()
+    means = kept.groupby(keys, sort=False)[["pearson", "spearman", "level"]].mean().reset_index()
+    ranks = {name: i for i, name in enumerate((*METHODS, REFERENCE))}
+    return means.sort_values("method", key=lambda names: names.map(ranks), kind="stable")
 
 
 def by_method(found: pd.DataFrame, problems: list[str], region: str = "wide") -> pd.DataFrame:
