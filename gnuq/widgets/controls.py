@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import ipywidgets  # type: ignore[import-untyped]
+import ipywidgets
 
 from gnuq.figures.live import TITLES
 from gnuq.problems import PROBLEMS

@@ -8,7 +8,7 @@ import io
 import json
 from typing import Any
 
-import ipywidgets  # type: ignore[import-untyped]
+import ipywidgets
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go

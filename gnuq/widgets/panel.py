@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import ipywidgets  # type: ignore[import-untyped]
+import ipywidgets
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
