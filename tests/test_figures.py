@@ -67,7 +67,14 @@ def test_agreement_shares_both_axes_relative_to_the_maximum() -> None:
 
 def test_dots_show_ours_with_range_and_the_papers() -> None:
     rows = [
-        {"problem": p, "comparison": c, "quantity": "epistemic", "pearson": r, "spearman": r}
+        {
+            "problem": p,
+            "comparison": c,
+            "quantity": "epistemic",
+            "class": "overall",
+            "pearson": r,
+            "spearman": r,
+        }
         for p in ("linear", "xor")
         for c in results.EPISTEMIC
         for r in (0.5, 0.7)
