@@ -9,7 +9,8 @@ from gnuq.display import COLOURS
 from gnuq.figures.style import buttons
 
 #: Diverging about zero, since correlations can point the wrong way; blue and red, both theme-safe.
-SCALE = [[0.0, "#b2452d"], [0.5, "#e9e6df"], [1.0, "#1f6fa8"]]
+SCALE = [[0.0, "#e0805f"], [0.5, "#f3f1ec"], [1.0, "#7ab4de"]]
+_DARK = "#1e2530"  # on these cells in either theme: not a colour that the theme swaps
 VIEWS = {
     "epistemic, Pearson": ("epistemic", "pearson"),
     "epistemic, Spearman": ("epistemic", "spearman"),
@@ -43,7 +44,7 @@ def method_heat(found: pd.DataFrame) -> go.Figure:
             xgap=2,
             ygap=2,
             colorbar={"thickness": 12, "title": {"text": "r"}},
-            textfont={"color": "#1f2430"},
+            textfont={"color": _DARK},
             hovertemplate="%{y} on %{x}: %{z:.2f}<extra></extra>",
         )
     items = [
@@ -74,20 +75,22 @@ def cost_and_accuracy(frame: pd.DataFrame) -> go.Figure:
     symbols = ("circle", "diamond", "square", "x", "triangle-up", "cross")
     shades = ("epistemic", "good", "aleatoric", "total", "reference", "ink")
     groups = frame.groupby("family", sort=False)
+    families = list(frame["family"].unique())  # the first is labelled, the rest would overlap
     for (family, part), symbol, shade in zip(groups, symbols, shades, strict=False):
         figure.add_scatter(
             x=part["prediction"],
             y=part["spearman"],
             name=str(family),
-            mode="markers+text",
+            mode="markers+text" if family == families[0] else "markers",
             text=part["label"],
-            textposition="top center",
+            textposition=["top center", "bottom center"] * len(part),
             textfont={"size": 11},
             customdata=part[["method", "setup"]].to_numpy(),
             marker={"color": COLOURS[shade], "symbol": symbol, "size": 11},
             hovertemplate="%{customdata[0]}<br>%{x:.3g} forward passes, setup %{customdata[1]:.2g} "
             "trainings<br>ρ = %{y:.2f}<extra></extra>",
         )
+    figure.update_yaxes(rangemode="tozero")
     figure.update_xaxes(type="log", title_text="cost of a prediction, in forward passes")
     figure.update_yaxes(title_text="Spearman correlation, epistemic")
     figure.update_layout(

@@ -11,6 +11,7 @@ from gnuq.results.comparison import (
     compared_experiments,
     cost_and_accuracy,
     method_means,
+    method_table,
 )
 from gnuq.results.correlations import (
     ALEATORIC,
@@ -68,6 +69,7 @@ __all__ = [
     "maps",
     "means",
     "method_means",
+    "method_table",
     "multiclass_baselines",
     "point_estimates",
     "primary_experiments",

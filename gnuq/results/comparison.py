@@ -132,6 +132,22 @@ def by_method(found: pd.DataFrame, problems: list[str], region: str = "wide") ->
     return table[epistemic.size() == len(problems)]
 
 
+def method_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of `by_method` with short heads, the level's range as text."""
+    low, high = table["level_low"], table["level_high"]
+    shown = pd.DataFrame(
+        {
+            "Pearson": table["pearson"],
+            "Spearman": table["spearman"],
+            "worst ρ": table["worst_spearman"],
+            "aleatoric ρ": table["aleatoric"],
+            "level": [f"{a:.2g} to {b:.2g}" for a, b in zip(low, high, strict=True)],
+        },
+        index=table.index,
+    )
+    return shown.dropna(axis=1, how="all")
+
+
 FAMILIES = ("delta", "linearised", "sampled")
 
 
