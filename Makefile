@@ -57,7 +57,8 @@ test: $(STAMP)  ## lint, check types, import order and format, and run the tests
 	$(VENV)/bin/mypy gnuq
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest
-	GNUQ_SHAPES=1 $(PY) -m pytest -m "not bad_input" tests/gradnorm tests/posteriors/test_laplace.py \
+	GNUQ_SHAPES=1 $(PY) -m pytest -m "not bad_input" tests/gradnorm tests/walkthrough $(addprefix \
+		tests/posteriors/test_,$(addsuffix .py,laplace predictive conjugate ensembles methods)) \
 		tests/test_estimators.py tests/test_networks.py tests/test_problems.py
 
 lock:  ## rewrite requirements.lock from pyproject.toml; pins that still fit stay (needs uv)

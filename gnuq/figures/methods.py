@@ -76,7 +76,8 @@ def cost_and_accuracy(frame: pd.DataFrame) -> go.Figure:
     shades = ("epistemic", "good", "aleatoric", "total", "reference", "ink")
     groups = frame.groupby("family", sort=False)
     families = list(frame["family"].unique())  # the first is labelled, the rest would overlap
-    for (family, part), symbol, shade in zip(groups, symbols, shades, strict=False):
+    for (family, rows), symbol, shade in zip(groups, symbols, shades, strict=False):
+        part = rows.sort_values("prediction")  # so that neighbours' labels alternate
         figure.add_scatter(
             x=part["prediction"],
             y=part["spearman"],

@@ -141,7 +141,7 @@ def method_table(table: pd.DataFrame) -> pd.DataFrame:
             "Spearman": table["spearman"],
             "worst ρ": table["worst_spearman"],
             "aleatoric ρ": table["aleatoric"],
-            "level": [f"{a:.2g} to {b:.2g}" for a, b in zip(low, high, strict=True)],
+            "level": [f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True)],
         },
         index=table.index,
     )
