@@ -106,7 +106,7 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
 
 def test_a_line_has_one_axis() -> None:
     problem = make_problem("wave")
-    grid = make_grid(problem, resolution=7, margin=0)
+    grid = make_grid(problem, resolution=7, margin=0.0)
     assert grid.points.shape == (7, 1)
     torch.testing.assert_close(grid.points[:, 0], grid.axes[0])
     assert grid.inside(problem, 0.5).sum() == 3
