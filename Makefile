@@ -16,14 +16,15 @@ GPU_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda
 	triton
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test lock pair clean
+.PHONY: help book serve lab test check reproduce replay lock pair clean
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "and, after it, any of"
 	@echo "  PYTHON=python3.12   the Python for .venv (3.11 or later)"
+	@echo "  ITEM=table-5        what make reproduce recomputes, or make replay is limited to"
 	@echo "  PORT=8000           where make serve shows the website"
 	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
 	@echo "                      on Linux: torch for the CPU only, gigabytes smaller"
@@ -60,6 +61,16 @@ test: $(STAMP)  ## lint, check types, import order and format, and run the tests
 	GNUQ_SHAPES=1 $(PY) -m pytest -m "not bad_input" tests/gradnorm tests/walkthrough $(addprefix \
 		tests/posteriors/test_,$(addsuffix .py,laplace predictive conjugate ensembles methods)) \
 		tests/test_estimators.py tests/test_networks.py tests/test_problems.py
+
+check: $(STAMP)  ## check that every artefact belongs to the code, settings and inputs that claim it
+	$(PY) -m gnuq check
+
+reproduce: $(STAMP)  ## recompute one item, and what it needs: make reproduce ITEM=table-5
+	@test -n "$(ITEM)" || { echo "Name an item of the paper map, or a stage: make reproduce ITEM=table-5"; exit 1; }
+	$(PY) -m gnuq reproduce $(ITEM)
+
+replay: $(STAMP)  ## recompute a sample of every artefact's rows, or of one: make replay ITEM=hmc/xor
+	$(PY) -m gnuq replay $(ITEM)
 
 lock:  ## rewrite requirements.lock from pyproject.toml; pins that still fit stay (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }

@@ -1,7 +1,8 @@
 """What every method of the comparison costs, beside a training run and a forward pass.
 
-    pip install -e '.[oracle]'    # for K-FAC
-    python benchmarks/methods.py  # writes data/results/method-costs.csv
+    pip install -e '.[oracle]'           # for K-FAC
+    python -m gnuq record method-costs   # writes data/results/method-costs.csv
+    python benchmarks/methods.py         # the same, printed only
 
 One process, one thread. `setup` is what a method does once after the network is trained, in units
 of that training (L-BFGS to the mode); `prediction` is what it does per input, in units of a
@@ -18,13 +19,12 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 
-from gnuq import artefacts, protocol
+from gnuq import protocol
 from gnuq.networks import fit_map
 from gnuq.posteriors import hmc
 from gnuq.posteriors.methods import METHODS, applicable
 from gnuq.protocol import Experiment
 
-PROBLEMS = ("xor", "rings-4", "wave")
 POINTS = 2_500
 
 
@@ -62,19 +62,13 @@ def costs(experiment: Experiment) -> pd.DataFrame:
     return frame.assign(problem=experiment.problem_name)
 
 
-def main() -> None:
-    """Measure, print and save."""
+def measure() -> pd.DataFrame:
+    """All problems, one thread."""
     torch.set_num_threads(1)
-    began = time.perf_counter()
     with torch.no_grad():
-        frame = pd.concat([costs(Experiment(name)) for name in PROBLEMS], ignore_index=True)
-    print(frame.round(2).to_string())
-    configuration = {"points": POINTS, "threads": 1, "dtype": "float64", "problems": PROBLEMS}
-    spent = time.perf_counter() - began
-    artefacts.save(
-        "results", protocol.COSTS, frame.round(3), configuration=configuration, seconds=spent
-    )
+        parts = [costs(Experiment(name)) for name in protocol.COSTED]
+    return pd.concat(parts, ignore_index=True).round(3)
 
 
 if __name__ == "__main__":
-    main()
+    print(measure().round(2).to_string())

@@ -1,83 +1,104 @@
-"""Numbers that the paper's text still holds, as printed; its column headers were lost.
+"""The paper's tables, figures and equations, and the numbers that its text still holds.
 
-Pairs stand in the order of the tables' two columns. We read them as (Pearson, Spearman); the
-prose of §4.1.2 suggests the opposite for Table 10, so the book shows both readings.
+They stand in `book/paper_map.yml`, one row an item, with the function that computes it here, the
+artefact that holds our numbers, and the place in the book. Printed pairs keep the order of the
+paper's columns, whose heads were lost. We read them as (Pearson, Spearman); the prose of §4.1.2
+suggests the opposite for Table 10, so the book shows both readings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Literal
+
+import yaml
+
+from gnuq import artefacts
+
+PATH = artefacts.ROOT / "book" / "paper_map.yml"
+#: What the paper numbers: 15 tables, 8 figures, 14 equations.
+COUNTS = {"table": 15, "figure": 8, "equation": 14}
+
 Pair = tuple[float, float]
+#: A table of correlations: problem → comparison (or class) → pair.
+Table = Mapping[str, Mapping[str, Pair]]
 
-#: A table of correlations: problem → comparison → pair.
-Table = dict[str, dict[str, Pair]]
 
-#: Table 5, epistemic, binary.
-TABLE_5: Table = {
-    "linear": {"gradient_norm": (0.95, 0.99), "laplace": (0.95, 0.99), "gn_laplace": (1.00, 1.00)},
-    "xor": {"gradient_norm": (0.65, 0.68), "laplace": (0.68, 0.70), "gn_laplace": (0.94, 0.98)},
-    "rings": {"gradient_norm": (0.86, 0.44), "laplace": (0.86, 0.46), "gn_laplace": (0.97, 1.00)},
-}
+@dataclass(frozen=True)
+class Item:
+    """One row of the paper map.
 
-#: Table 6, aleatoric, binary. The Laplace column's variant is not stated.
-TABLE_6: Table = {
-    "linear": {"point": (0.99, 1.00), "laplace": (0.92, 0.97), "point_laplace": (0.88, 0.95)},
-    "xor": {"point": (0.76, 0.74), "laplace": (0.08, 0.12), "point_laplace": (0.10, 0.11)},
-    "rings": {"point": (0.95, 0.58), "laplace": (0.19, 0.11), "point_laplace": (0.19, 0.10)},
-}
+    Attributes:
+        item: `table-5`, `figure-2`, `equation-8`.
+        title: what it is.
+        section: where the paper has it.
+        status: whether the book shows it.
+        reason: why it is open, if it is.
+        functions: dotted names of what computes it.
+        artefacts: where our numbers lie.
+        anchor: page and label in the book.
+        printed: the paper's numbers.
+        note: what a reader must know to compare.
+    """
 
-#: Table 7, epistemic, several classes, gradient norm against MCMC: problem → class → pair. The
-#: text speaks of three classes, the table lists four.
-TABLE_7: Table = {
-    "clusters-4": {
-        "0": (0.88, 0.98),
-        "1": (0.86, 0.96),
-        "2": (0.85, 0.96),
-        "3": (0.87, 0.98),
-        "overall": (0.86, 0.97),
-    },
-    "spirals-4": {
-        "0": (0.82, 0.92),
-        "1": (0.79, 0.91),
-        "2": (0.72, 0.88),
-        "3": (0.72, 0.93),
-        "overall": (0.76, 0.91),
-    },
-    "rings-4": {
-        "0": (0.92, 0.88),
-        "1": (0.90, 0.96),
-        "2": (0.88, 0.95),
-        "3": (0.89, 0.95),
-        "overall": (0.88, 0.97),
-    },
-}
+    item: str
+    title: str
+    section: str
+    status: Literal["shown", "open"]
+    reason: str = ""
+    functions: tuple[str, ...] = ()
+    artefacts: tuple[str, ...] = ()
+    anchor: str = ""
+    printed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    note: str = ""
 
-#: Table 8, aleatoric, several classes, point estimate against MCMC.
-TABLE_8: Table = {
-    "clusters-4": {
-        "0": (0.95, 1.00),
-        "1": (0.95, 0.99),
-        "2": (0.95, 0.99),
-        "3": (0.95, 0.99),
-        "overall": (0.95, 0.99),
-    },
-    "spirals-4": {
-        "0": (0.96, 0.98),
-        "1": (0.95, 0.98),
-        "2": (0.97, 0.96),
-        "3": (0.96, 0.97),
-        "overall": (0.96, 0.97),
-    },
-    "rings-4": {
-        "0": (0.99, 0.89),
-        "1": (0.98, 0.97),
-        "2": (0.95, 0.97),
-        "3": (0.95, 0.97),
-        "overall": (0.96, 0.98),
-    },
-}
+    @property
+    def label(self) -> str:
+        """As the paper writes it: Table 5, Figure 2, Eq. (8)."""
+        kind, _, number = self.item.partition("-")
+        return f"Eq. ({number})" if kind == "equation" else f"{kind.capitalize()} {number}"
 
-#: Table 9, regression. The eigenvalues' range and ratio are lost.
-TABLE_9: Table = {
-    "line": {"gradient_norm": (0.98, 0.99), "laplace": (1.00, 1.00)},
-    "wave": {"gradient_norm": (0.73, 0.81), "laplace": (0.93, 0.97)},
-}
+
+@cache
+def items() -> dict[str, Item]:
+    """Every item by name, tables first, then figures, then equations.
+
+    Raises:
+        ValueError: a row that is not complete, or items missing, twice or unknown.
+    """
+    rows = [_item(row) for row in yaml.safe_load(PATH.read_text(encoding="utf-8"))]
+    wanted = [f"{kind}-{n}" for kind, count in COUNTS.items() for n in range(1, count + 1)]
+    found = [row.item for row in rows]
+    if found != wanted:
+        wrong = sorted(set(wanted) ^ set(found)) or "their order, or one stands twice"
+        raise ValueError(f"{PATH.name}: the items are not those of the paper: {wrong}.")
+    return {row.item: row for row in rows}
+
+
+def printed(item: str) -> Table:
+    """The numbers that the paper prints for a table of correlations.
+
+    Args:
+        item: `table-5` to `table-10`.
+    """
+    rows = items()[item].printed
+    return {k: {name: (pair[0], pair[1]) for name, pair in row.items()} for k, row in rows.items()}
+
+
+def _item(row: dict[str, Any]) -> Item:
+    known = {f.name for f in fields(Item)}
+    unknown = sorted(row.keys() - known)
+    if unknown:
+        raise ValueError(f"{PATH.name}: {row.get('item')}: unknown key {unknown[0]!r}.")
+    lists: dict[str, Any] = {k: tuple(row[k]) for k in ("functions", "artefacts") if k in row}
+    values: dict[str, Any] = {**row, **lists}
+    made = Item(**values)
+    needed = ("functions", "artefacts", "anchor") if made.status == "shown" else ("reason",)
+    if made.status not in ("shown", "open"):
+        raise ValueError(f"{PATH.name}: {made.item}: status {made.status!r}; shown or open.")
+    for name in needed:
+        if not getattr(made, name):
+            raise ValueError(f"{PATH.name}: {made.item} is {made.status}: it needs {name!r}.")
+    return made

@@ -90,3 +90,49 @@ def plot_ranks(predictions: Float[np.ndarray, "chains draws points"]) -> Any:
         raise ValueError(f"predictions: {predictions.shape[2]} points; choose 16 at most.")
     backend = "plotly" if ARVIZ_1 else "matplotlib"  # the one that each line brings or that we have
     return az.plot_rank(container(predictions), backend=backend)
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """Moments of every prediction with their Monte Carlo standard errors.
+
+    Attributes:
+        mean: shape (grid, …).
+        variance: shape (grid, …).
+        mean_error: standard error of the mean, √(v / ESS).
+        variance_error: standard error of the variance, by the ESS of the squared deviations.
+        effective_samples: of the mean.
+    """
+
+    mean: Float[np.ndarray, "*points"]
+    variance: Float[np.ndarray, "*points"]
+    mean_error: Float[np.ndarray, "*points"]
+    variance_error: Float[np.ndarray, "*points"]
+    effective_samples: Float[np.ndarray, "*points"]
+
+
+def monte_carlo(predictions: Float[np.ndarray, " chains draws *points"]) -> MonteCarlo:
+    """Mean and variance over all chains, and how far chance may have moved them.
+
+    Args:
+        predictions: shape (chains, draws, …), at least 2 chains and 8 draws.
+    """
+    values = predictions.astype(np.float64)
+    mean, variance = values.mean((0, 1)), values.var((0, 1))
+    squares = (values - mean) ** 2
+    of_mean, of_squares = _mean_samples(values), _mean_samples(squares)
+    return MonteCarlo(
+        mean=mean,
+        variance=variance,
+        mean_error=np.sqrt(variance / of_mean),
+        variance_error=np.sqrt(squares.var((0, 1)) / of_squares),
+        effective_samples=of_mean,
+    )
+
+
+def _mean_samples(values: Float[np.ndarray, " chains draws *points"]) -> np.ndarray:
+    """Effective sample size of the mean of each column."""
+    chains, draws, *points = values.shape
+    data = xr.Dataset({"p": (("chain", "draw", "point"), values.reshape(chains, draws, -1))})
+    found: np.ndarray = az.ess(data, method="mean")["p"].to_numpy()
+    return found.reshape(points)

@@ -157,11 +157,17 @@ def dropout(problem: Problem, prior: Prior, fit: MapFit) -> Predictor:
     return predict
 
 
-METHODS: dict[str, Method] = {"gradient norm": gradient_norm, "p(1 − p)": point}
-for _covariance in APPROXIMATIONS:
-    for _way in (delta, linearised, sampled):
-        METHODS[f"{_covariance}, {_way.__name__}"] = partial(_way, _covariance)
-METHODS |= {"deep ensemble": ensemble, "MC dropout": dropout}
+METHODS: dict[str, Method] = {
+    "gradient norm": gradient_norm,
+    "p(1 − p)": point,
+    **{
+        f"{covariance}, {way.__name__}": partial(way, covariance)
+        for covariance in APPROXIMATIONS
+        for way in (delta, linearised, sampled)
+    },
+    "deep ensemble": ensemble,
+    "MC dropout": dropout,
+}
 
 
 def applicable(problem: Problem, architecture: Architecture) -> list[str]:

@@ -55,7 +55,7 @@ def convergence(*tasks: Task) -> pd.DataFrame:
     rows = []
     for experiment in protocol.experiments(*tasks):
         provenance = artefacts.load("records", experiment.record).provenance
-        told = provenance["configuration"]
+        told = provenance["configuration"] | provenance["report"]
         rows.append(
             {
                 "problem": experiment.problem_name,

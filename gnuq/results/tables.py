@@ -128,12 +128,12 @@ def table_5(correlations: pd.DataFrame | None = None) -> pd.DataFrame:
     Args:
         correlations: what `validation` returns; computed if omitted (about a minute).
     """
-    return _binary_table(correlations, "epistemic", paper.TABLE_5)
+    return _binary_table(correlations, "epistemic", paper.printed("table-5"))
 
 
 def table_6(correlations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Table 6: aleatoric estimates against HMC, binary problems; arguments as in `table_5`."""
-    return _binary_table(correlations, "aleatoric", paper.TABLE_6)
+    return _binary_table(correlations, "aleatoric", paper.printed("table-6"))
 
 
 def _binary_table(
@@ -152,13 +152,14 @@ def table_7(correlations: pd.DataFrame) -> pd.DataFrame:
     """
     rows = chosen(correlations, "multiclass")
     norm = rows[rows["comparison"] == "gradient_norm"]
-    return table(norm, "epistemic", paper.TABLE_7, key="class")
+    return table(norm, "epistemic", paper.printed("table-7"), key="class")
 
 
 def table_8(correlations: pd.DataFrame) -> pd.DataFrame:
     """Table 8: p(1 − p) against HMC's aleatoric part, per class; arguments as in `table_7`."""
     rows = chosen(correlations, "multiclass")
-    return table(rows[rows["comparison"] == "point"], "aleatoric", paper.TABLE_8, key="class")
+    point = rows[rows["comparison"] == "point"]
+    return table(point, "aleatoric", paper.printed("table-8"), key="class")
 
 
 def table_9(correlations: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +168,7 @@ def table_9(correlations: pd.DataFrame) -> pd.DataFrame:
     Args:
         correlations: what `validation` returns.
     """
-    return table(chosen(correlations, "regression"), "epistemic", paper.TABLE_9)
+    return table(chosen(correlations, "regression"), "epistemic", paper.printed("table-9"))
 
 
 def multiclass_baselines(correlations: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -177,8 +178,10 @@ def multiclass_baselines(correlations: pd.DataFrame, quantity: str) -> pd.DataFr
         correlations: what `validation` returns.
         quantity: `"epistemic"` or `"aleatoric"`.
     """
-    source, name = (
-        (paper.TABLE_7, "gradient_norm") if quantity == "epistemic" else (paper.TABLE_8, "point")
-    )
+    item, name = {
+        "epistemic": ("table-7", "gradient_norm"),
+        "aleatoric": ("table-8", "point"),
+    }[quantity]
+    source = paper.printed(item)
     printed = {problem: {name: rows["overall"]} for problem, rows in source.items()}
     return table(chosen(correlations, "multiclass"), quantity, printed)

@@ -1,0 +1,41 @@
+"""Save and load a table together with its provenance: what made it, from what, and when.
+
+A *record* is expensive (one row per grid point or example; parquet); a *result* is cheap (one
+small table; csv). Beside each lies `NAME.json` with the provenance and the table's sha256. A
+table without its provenance, or whose bytes do not match it, is refused. `Parts` keeps what a long
+run has finished, so that one that is cut off resumes where it was.
+"""
+
+from gnuq.artefacts.files import (
+    DATA,
+    ROOT,
+    Artefact,
+    ArtefactError,
+    Kind,
+    exists,
+    load,
+    names,
+    path_of,
+    provenance,
+    restamp,
+    save,
+)
+from gnuq.artefacts.origin import Origin
+from gnuq.artefacts.parts import Parts
+
+__all__ = [
+    "DATA",
+    "ROOT",
+    "Artefact",
+    "ArtefactError",
+    "Kind",
+    "Origin",
+    "Parts",
+    "exists",
+    "load",
+    "names",
+    "path_of",
+    "provenance",
+    "restamp",
+    "save",
+]

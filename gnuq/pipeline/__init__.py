@@ -1,0 +1,1 @@
+"""Which computation makes which artefact: stages, their runs, and the checks on what they left."""

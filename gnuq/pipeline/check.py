@@ -1,0 +1,146 @@
+"""`make check`: every artefact belongs to the code, settings and inputs that claim it.
+
+Two witnesses are heard. Each artefact's provenance is compared with its bytes and with what a run
+would write now; it names the reason. DVC compares code, settings, inputs and outputs with its
+committed lock file, `dvc.lock`: a table that was changed together with its provenance is caught
+there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gnuq import artefacts
+from gnuq.artefacts import ArtefactError
+from gnuq.pipeline import claims, explain, runs
+from gnuq.pipeline.stages import Stage, find, provenance, split, stages
+
+
+def main() -> int:
+    """Check everything, print what is wrong with its remedy; 1 if anything is."""
+    began = time.perf_counter()
+    if claims.write():
+        print("data/stages.json did not belong to the code as it stands; it was written anew.")
+    wrong = {**strays(), **stale()}
+    for name, told in locked().items():
+        wrong.setdefault(name, []).extend(told)
+    for name, told in wrong.items():
+        for sentence in told:
+            print(f"{name}: {sentence}", file=sys.stderr)
+    count, spent = len(stages()), time.perf_counter() - began
+    if wrong:
+        print(f"\n{len(wrong)} of {count} stages are not in order ({spent:.0f} s).")
+        print(
+            "Recompute one: make reproduce ITEM=NAME. If a rewrite of the code changed no number:"
+        )
+        print("python -m gnuq replay NAME --accept 'why it cannot matter', then dvc commit.")
+        return 1
+    print(f"{count} stages: every artefact belongs to what claims to have made it ({spent:.0f} s).")
+    return 0
+
+
+def stale() -> dict[str, list[str]]:
+    """Stage → what is wrong with its artefacts, by their provenance."""
+    found = {stage.name: list(_wrong(stage)) for stage in stages().values()}
+    return {name: told for name, told in found.items() if told}
+
+
+def _wrong(stage: Stage) -> Iterator[str]:
+    for name in stage.outputs:
+        try:
+            told = artefacts.load(*split(name)).provenance
+            wanted = stage.origin().as_json()
+        except ArtefactError as error:
+            yield str(error)
+            continue
+        for difference in runs.differences(told, wanted):
+            because = explain.changes(stage, told) if "code" in difference else ""
+            yield f"{name} is out of date: {difference}{because}."
+        if told["dirty"] is not False:
+            yield f"{name} is a draft: its code was not committed when it was recorded."
+
+
+def strays() -> dict[str, list[str]]:
+    """Files below `data/` that no stage writes."""
+    known = {output for stage in stages().values() for output in stage.outputs}
+    return {
+        f"data/{name}": ["no stage writes it; delete it, or add its stage to gnuq.pipeline.stages"]
+        for name in artefacts.names()
+        if name not in known
+    }
+
+
+def locked() -> dict[str, list[str]]:
+    """Stage → in which respects DVC finds it different from `dvc.lock`."""
+    answer = dvc("status", "--json", capture=True)
+    if answer.returncode:
+        return {"dvc": [f"could not be asked: {(answer.stderr or answer.stdout).strip()}"]}
+    told: dict[str, list[Any]] = json.loads(answer.stdout or "{}")
+    names = {stage.key: stage.name for stage in stages().values()}
+    return {names.get(key.split("@")[-1], key): list(_said(parts)) for key, parts in told.items()}
+
+
+def _said(parts: list[Any]) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield f"dvc.lock: {part}"
+            continue
+        for what, files in part.items():
+            yield f"dvc.lock: {what}: " + ", ".join(_reason(f, why) for f, why in files.items())
+
+
+def _reason(file: str, why: Any) -> str:
+    claim = Path(file) == claims.PATH.relative_to(artefacts.ROOT)
+    return "its code or settings" if claim else f"{file} ({why})"
+
+
+def dvc(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run DVC in the repository, with this Python first on the path and writing only below it.
+
+    Args:
+        arguments: after `dvc`.
+        capture: keep what it prints instead of showing it.
+    """
+    beside = Path(sys.executable).parent
+    cache = artefacts.ROOT / ".dvc" / "tmp" / "site"
+    environment = os.environ | {
+        "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', '')}",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(cache),
+    }
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(
+        command,
+        cwd=artefacts.ROOT,
+        env=environment,
+        capture_output=capture,
+        text=True,
+        check=False,
+    )
+
+
+def status(items: Sequence[str]) -> int:
+    """List stages: up to date or why not, and what the last run took.
+
+    Args:
+        items: as for `stages.find`; everything if empty.
+    """
+    chosen = [s for item in items for s in find(item)] if items else list(stages().values())
+    for stage in chosen:
+        told = next(_wrong(stage), "up to date")
+        print(f"{stage.name}: {told}{_seconds(stage)}")
+    return 0
+
+
+def _seconds(stage: Stage) -> str:
+    try:
+        return f" (took {provenance(stage.outputs[0])['seconds']:.0f} s)"
+    except ArtefactError:
+        return ""

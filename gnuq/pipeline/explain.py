@@ -1,0 +1,58 @@
+"""Which definitions have changed since a table was made: the names behind a fingerprint."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gnuq import artefacts
+from gnuq.fingerprint import Code, FingerprintError
+from gnuq.pipeline.stages import Stage, source
+
+
+def changes(stage: Stage, told: dict[str, Any], most: int = 3) -> str:
+    """The definitions that differ from the commit of a provenance, as an end of a sentence.
+
+    Args:
+        stage: whose code.
+        told: the provenance; its commit is looked up in git.
+        most: name that many.
+
+    Returns:
+        ` (gnuq.networks.Prior, …)`, or nothing if git cannot say.
+    """
+    before = _at(str(told.get("commit")))
+    if before is None:
+        return ""
+    try:
+        old = before.reached(*stage.entries, choose=stage.choose)
+    except FingerprintError:
+        return ""
+    new = source().reached(*stage.entries, choose=stage.choose)
+    differing = sorted(d for d in old.keys() | new.keys() if old.get(d) != new.get(d))
+    names = [".".join(filter(None, definition)) for definition in differing]
+    if not names:
+        return ""
+    return f" ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+
+
+@cache
+def _at(commit: str) -> Code | None:
+    """The code of a commit, unpacked into a temporary folder; None if git does not have it."""
+    command = ["git", "archive", commit, "gnuq", "benchmarks"]
+    done = subprocess.run(command, cwd=artefacts.ROOT, capture_output=True, check=False)
+    if done.returncode:
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="gnuq-")
+    _FOLDERS.append(folder)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder.name, filter="data")
+    return Code(Path(folder.name), ("gnuq", "benchmarks"))
+
+
+_FOLDERS: list[tempfile.TemporaryDirectory] = []

@@ -1,0 +1,229 @@
+"""Every stage: the artefacts that it writes, and the code, settings and inputs that decide them.
+
+A stage is what `dvc.yaml` runs as `python -m gnuq record NAME`. Its *claim* is computed from the
+code as it stands, without running it; an artefact whose provenance says otherwise is out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from gnuq import artefacts, paper, protocol, results
+from gnuq.fingerprint import Code
+from gnuq.pipeline import posteriors, studies
+from gnuq.protocol import Experiment
+
+Group = Literal["posteriors", "comparisons", "timings", "tables", "studies"]
+
+#: The paper's tables that follow from the saved correlations, by the name of their result.
+TABLES: dict[str, Callable] = {
+    "table-1": results.table_1,
+    "table-5": results.table_5,
+    "table-6": results.table_6,
+    "table-7": results.table_7,
+    "table-8": results.table_8,
+    "table-9": results.table_9,
+}
+
+#: Chains of Appendix C's networks take another course after the first rounding difference.
+STUDY_TOLERANCE = {"appendix-c": 0.2, "eigenvalues": 1e-6}
+#: Whose printed numbers stand beside ours in a table.
+PRINTED = {name: (name,) for name in TABLES} | {
+    "table-1": ("table-5", "table-6", "table-7", "table-8", "table-9")
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One computation.
+
+    Attributes:
+        name: what `record`, `reproduce` and `replay` call it.
+        group: how it is run.
+        outputs: the artefacts that it writes, `records/…` or `results/…`.
+        entries: dotted names of the functions whose code decides the outputs.
+        choose: tables of settings of which it reads only some entries (`Code.fingerprint`).
+        configuration: what was decided beforehand.
+        inputs: the artefacts that it reads.
+        tolerance: how far a replay may be off.
+        seed: where one number says it.
+        dtype: of the arithmetic.
+    """
+
+    name: str
+    group: Group
+    outputs: tuple[str, ...]
+    entries: tuple[str, ...]
+    configuration: Mapping[str, Any]
+    choose: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    seed: int | None = None
+    dtype: str = "float64"
+
+    @property
+    def key(self) -> str:
+        """The name as DVC wants it: without slashes and dots."""
+        return self.name.replace("/", "_").replace(".", "p")
+
+    def code(self) -> str:
+        """Fingerprint of the code that the stage reaches, as it stands."""
+        return source().fingerprint(*self.entries, choose=self.choose)
+
+    def origin(self) -> artefacts.Origin:
+        """What a run of the stage would write into the provenance of its outputs.
+
+        Raises:
+            ArtefactError: an input is missing.
+        """
+        inputs = {name: provenance(name)["sha256"] for name in self.inputs}
+        return artefacts.Origin(
+            code=self.code(),
+            configuration=self.configuration,
+            inputs=inputs,
+            seed=self.seed,
+            dtype=self.dtype,
+            tolerance=self.tolerance,
+        )
+
+
+@cache
+def source() -> Code:
+    """The code of this repository, read once a process."""
+    return Code(artefacts.ROOT, ("gnuq", "benchmarks"))
+
+
+def split(artefact: str) -> tuple[artefacts.Kind, str]:
+    """`records/hmc/…` as kind and name."""
+    kind, _, name = artefact.partition("/")
+    if kind not in ("records", "results"):
+        raise ValueError(f"artefact: {artefact!r} begins with neither 'records/' nor 'results/'.")
+    return kind, name  # type: ignore[return-value]
+
+
+def provenance(artefact: str) -> dict[str, Any]:
+    """What an artefact's provenance file says."""
+    return artefacts.provenance(*split(artefact))
+
+
+@cache
+def stages() -> dict[str, Stage]:
+    """Every stage by name, inputs before what reads them."""
+    everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
+    everything += [_timing(), *_tables(), *_studies()]
+    return {stage.name: stage for stage in everything}
+
+
+def find(item: str) -> list[Stage]:
+    """The stages that a name means: a stage, an artefact, or the beginning of several names.
+
+    Args:
+        item: `table-5`, `results/table-5`, `hmc/xor/unit-1/seed-0`, or `hmc/xor`.
+
+    Raises:
+        ValueError: no stage is meant.
+    """
+    known, name = stages(), item.rstrip("/")
+    if name in known:
+        return [known[name]]
+    found = [s for s in known.values() if name in s.outputs or s.name.startswith(f"{name}/")]
+    if not found:
+        heads = sorted({stage.name.partition("/")[0] for stage in known.values()})
+        raise ValueError(f"item: no stage is called {item!r}; they begin with {', '.join(heads)}.")
+    return found
+
+
+def _posterior(experiment: Experiment) -> Stage:
+    return Stage(
+        name=experiment.record,
+        group="posteriors",
+        outputs=(f"records/{experiment.record}",),
+        entries=("gnuq.pipeline.posteriors.posterior_record",),
+        choose={
+            "gnuq.problems.PROBLEMS": experiment.problem_name,
+            "gnuq.protocol.HIDDEN": experiment.problem_name,
+            "gnuq.protocol.PRIORS": experiment.prior_name,
+        },
+        configuration=posteriors.configuration(experiment),
+        tolerance={"largest standard errors": 5.0, "root mean square": 1.5},
+        seed=experiment.seed,
+        dtype="float32",
+    )
+
+
+def _comparisons() -> list[Stage]:
+    shared = {"inside": protocol.INSIDE, "problems": list(protocol.HIDDEN)}
+    compared = [e.record for e in results.compared_experiments()]
+    return [
+        Stage(
+            name=protocol.VALIDATION,
+            group="comparisons",
+            outputs=(f"results/{protocol.VALIDATION}", f"results/{protocol.CALIBRATION}"),
+            entries=(
+                "gnuq.pipeline.comparisons.validate",
+                "gnuq.pipeline.comparisons.significant",
+            ),
+            configuration=shared | {"map_seeds": list(protocol.MAP_SEEDS)},
+            inputs=tuple(f"records/{e.record}" for e in protocol.experiments()),
+            tolerance={"largest difference": 1e-3},
+        ),
+        Stage(
+            name=protocol.METHODS,
+            group="comparisons",
+            outputs=(f"results/{protocol.METHODS}",),
+            entries=(
+                "gnuq.pipeline.comparisons.compare",
+                "gnuq.pipeline.comparisons.significant",
+            ),
+            configuration=shared | {"map_seeds": [0]},
+            inputs=tuple(f"records/{name}" for name in compared),
+            tolerance={"largest difference": 1e-3},
+        ),
+    ]
+
+
+def _timing() -> Stage:
+    return Stage(
+        name=protocol.COSTS,
+        group="timings",
+        outputs=(f"results/{protocol.COSTS}",),
+        entries=("benchmarks.methods.costs",),
+        configuration={"points": 2500, "threads": 1, "problems": list(protocol.COSTED)},
+    )
+
+
+def _tables() -> list[Stage]:
+    return [
+        Stage(
+            name=name,
+            group="tables",
+            outputs=(f"results/{name}",),
+            entries=(f"gnuq.results.{function.__name__}",),
+            configuration={
+                "prior": protocol.PRIMARY,
+                "region": "wide",
+                "map_seed": 0,
+                "printed": {item: paper.items()[item].printed for item in PRINTED[name]},
+            },
+            inputs=(f"results/{protocol.VALIDATION}",),
+            tolerance={"largest difference": 1e-9},
+        )
+        for name, function in TABLES.items()
+    ]
+
+
+def _studies() -> list[Stage]:
+    return [
+        Stage(
+            name=name,
+            group="studies",
+            outputs=(f"results/{name}",),
+            entries=(f"gnuq.pipeline.studies.{function.__name__}",),
+            configuration={},
+            tolerance={"largest difference": STUDY_TOLERANCE[name]},
+        )
+        for name, function in studies.STUDIES.items()
+    ]

@@ -1,0 +1,150 @@
+"""`make check` passes on what is committed, and fails, naming the item, on every kind of change."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gnuq.artefacts import ROOT
+
+RECORD = "hmc/line/unit-1/seed-0"
+
+
+def git(*arguments: str, root: Path = ROOT) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the repository with the working tree's changes, committed."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    there = tmp_path_factory.mktemp("clone") / "gnuq"
+    git("clone", "--quiet", "--shared", str(ROOT), str(there))
+    for line in git("ls-files", "-m", "-o", "-d", "--exclude-standard").splitlines():
+        (there / line).unlink(missing_ok=True)
+        if (ROOT / line).is_file():
+            (there / line).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / line, there / line)
+    git("add", "--all", root=there)
+    name = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    git(*name, "commit", "--quiet", "--allow-empty", "--message", "as it is", root=there)
+    return there
+
+
+def check(root: Path) -> tuple[int, str]:
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "gnuq", "check"]
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def flip_a_digit(root: Path) -> None:
+    path = root / "data" / "results" / "table-5.csv"
+    text = path.read_text()
+    digit = re.search(r"\.(\d)", text)
+    assert digit
+    place = digit.start(1)
+    path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+
+
+def flip_a_byte(root: Path) -> None:
+    path = root / "data" / "records" / f"{RECORD}.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def replaced(file: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = root / file
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} in {file}"
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def forge(root: Path) -> None:
+    """Change a result and its provenance alike: only the lock file can tell."""
+    from hashlib import sha256
+
+    path = root / "data" / "results" / "table-5.csv"
+    before = sha256(path.read_bytes()).hexdigest()
+    flip_a_digit(root)
+    after = sha256(path.read_bytes()).hexdigest()
+    told = path.with_suffix(".json")
+    told.write_text(told.read_text().replace(before, after))
+
+
+def draft(root: Path) -> None:
+    replaced("data/results/table-6.json", '"dirty": false', '"dirty": true')(root)
+
+
+def stray(root: Path) -> None:
+    (root / "data" / "results" / "notes.csv").write_text("a,b\n1,2\n")
+
+
+LINE = '"line": _Recipe("regression", 1, 0.3'
+CHANGES: list[tuple[str, Callable[[Path], None], list[str]]] = [
+    ("a digit of a result", flip_a_digit, ["table-5: ", "torn or edited"]),
+    ("a byte of a record", flip_a_byte, [f"{RECORD}: ", "torn or edited"]),
+    (
+        "a constant of the function",
+        replaced("gnuq/posteriors/hmc.py", "minval=0.5", "minval=0.4"),
+        [f"{RECORD}: ", "its code has changed since (gnuq.posteriors.hmc._transition)"],
+    ),
+    (
+        "a setting",
+        replaced("gnuq/problems.py", LINE, LINE + "1"),
+        [f"{RECORD}: ", "its setting noise was 0.3, now 0.31"],
+    ),
+    (
+        "a printed number",
+        replaced("book/paper_map.yml", "[0.65, 0.68]", "[0.65, 0.69]"),
+        ["table-5: ", "its setting printed"],
+    ),
+    ("a result and its provenance", forge, ["table-5: dvc.lock: changed outs"]),
+    ("a draft", draft, ["table-6: ", "is a draft"]),
+    ("a stray file", stray, ["data/results/notes", "no stage writes it"]),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_a_change_is_found_and_named(
+    clone: Path, change: Callable[[Path], None], told: list[str]
+) -> None:
+    try:
+        change(clone)
+        status, said = check(clone)
+    finally:
+        git("reset", "--quiet", "--hard", root=clone)
+        git("clean", "--quiet", "--force", "-d", "data", root=clone)
+    assert status == 1, said
+    for text in told:
+        assert text in said
+
+
+def test_what_changes_nothing_passes(clone: Path) -> None:
+    """Docstrings and comments of the functions that made everything."""
+    for file in ("gnuq/posteriors/hmc.py", "gnuq/results/tables.py", "gnuq/protocol.py"):
+        path = clone / file
+        text = path.read_text().replace('"""The ', '"""The very ', 1)
+        path.write_text(text.replace("\n\n\ndef ", "\n\n\n# a comment\ndef ", 1))
+    try:
+        status, said = check(clone)
+        changed = git("status", "--porcelain", root=clone).split()
+    finally:
+        git("reset", "--quiet", "--hard", root=clone)
+    assert status == 0, said
+    assert len(changed) == 2 * 3  # nothing but the three files
