@@ -3,7 +3,8 @@
 Usage: python book/check_site.py _build/html
 
 A reader's browser must ask no other host for anything, no figure may be blank or without
-alternative text, no output may be empty or a traceback, and no link may lead nowhere on the site.
+alternative text, no output may be empty or a traceback, and no link may lead nowhere on the site:
+neither to a page nor to a place on a page that is not there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -147,6 +149,12 @@ def check_page(html: str, path: Path, site: Path) -> list[str]:
     wrong += [f"asks another host: {found}" for found in CSS_REMOTE.findall(page.styles)]
     local = dict.fromkeys(address for address in page.fetched + page.links if leads_here(address))
     wrong += [f"leads nowhere: {address}" for address in local if not exists(address, path, site)]
+    wrong += [f"no such place: {address}" for address in local if not arrives(address, path, site)]
+    wrong += [
+        f"no such place: {address}"
+        for address in dict.fromkeys(page.links)
+        if address.startswith("#") and unquote(address[1:]) not in {"", *page.identifiers}
+    ]
     wrong += [problem for figure in page.figures if (problem := check_figure(figure))]
     wrong += ["an output with nothing that a page can show"] * page.empty_outputs
     if page.tracebacks or TRACEBACK in page.text:
@@ -169,6 +177,28 @@ def exists(address: str, page: Path, site: Path) -> bool:
     name = unquote(urlsplit(address).path)
     target = site / name.lstrip("/") if name.startswith("/") else page.parent / name
     return (target / "index.html").is_file() if target.is_dir() else target.is_file()
+
+
+def arrives(address: str, page: Path, site: Path) -> bool:
+    """Say whether a link's fragment is the id of an element of the page that it leads to.
+
+    A link without a fragment, to no page, or to a page that is not there, is not judged.
+    """
+    fragment = unquote(urlsplit(address).fragment)
+    name = unquote(urlsplit(address).path)
+    target = site / name.lstrip("/") if name.startswith("/") else page.parent / name
+    if not fragment or target.suffix != ".html" or not target.is_file():
+        return True
+    return fragment in identifiers(target.resolve())
+
+
+@cache
+def identifiers(path: Path) -> frozenset[str]:
+    """The ids of a page's elements."""
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    page.close()
+    return frozenset(page.identifiers)
 
 
 def check_style_sheet(css: str) -> list[str]:

@@ -18,7 +18,7 @@ FIGURE = (
 GOOD = f"""<!DOCTYPE html><html><head>
 <link rel="stylesheet" href="theme.css?v=1"><link rel="canonical" href="https://example.org/page">
 <style>body {{ background: url("theme.css") }}</style><script src="theme.css"></script></head>
-<body><img src="data:image/png;base64,AAAA"><br><a href="https://example.org">elsewhere</a>
+<body id="top"><img src="data:image/png;base64,AAAA"><br><a href="https://example.org">elsewhere</a>
 <a href="page.html#top">here</a><a href="#top">up</a><a href="mailto:a@b.org">write</a>
 <div class="cell_output docutils container"><div class="output text_html">{FIGURE}</div></div>
 <div class="cell_output docutils container"><img src="theme.css"></div>
@@ -116,3 +116,12 @@ def test_a_wrong_call_says_how(
 ) -> None:
     assert checks.main(arguments) == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["page.html#absent", "#absent", "other.html#absent"])
+def test_a_link_to_a_place_that_is_not_there_is_found(
+    checks: ModuleType, site: Path, address: str
+) -> None:
+    (site / "other.html").write_text(GOOD)
+    (site / "page.html").write_text(GOOD.replace('href="#top"', f'href="{address}"'))
+    assert checks.check_site(site) == {"page.html": [f"no such place: {address}"]}

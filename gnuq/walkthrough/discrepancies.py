@@ -1,0 +1,134 @@
+"""The numbers of the page on discrepancies: the paper's own, set against each other and against ours."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from gnuq import artefacts, paper, protocol, results
+from gnuq.networks import Architecture
+from gnuq.walkthrough import axioms, paper_map
+
+#: Widths of the scaling study's networks, as Table 10 names them; none for softmax regression.
+WIDTHS = (None, 8, 16, 32, 64, 128, 256, 512, 1028)
+#: The classification problems whose networks have hidden layers, as the comparison has them.
+NETWORKS = ["xor", "rings", "spirals-4", "rings-4"]
+
+
+def parameter_counts() -> pd.DataFrame:
+    """Parameters of the scaling study's networks with four outputs and with one, beside Table 10."""
+    printed = [int(key) for key in paper.items()["table-10"].printed]
+    rows = {}
+    for width, count in zip(WIDTHS, printed, strict=True):
+        hidden = () if width is None else (width, width)
+        rows["none" if width is None else f"{width}, {width}"] = {
+            "four outputs": Architecture(2, hidden, 4).parameters,
+            "one output": Architecture(2, hidden, 1).parameters,
+            "printed": count,
+        }
+    return pd.DataFrame(rows).T.rename_axis("hidden layers")
+
+
+def proxy_asymmetry() -> dict[str, float]:
+    """Table 3's effect in one number per problem: the bottom proxy's ratio over the top proxy's."""
+    return {k: row["bottom"] / row["top"] for k, row in paper.items()["table-3"].printed.items()}
+
+
+def scaling_steps() -> pd.DataFrame:
+    """Table 10's epistemic columns from size to size, and whether each falls."""
+    rows = paper.printed("table-10")
+    first, second = ([rows[key]["epistemic"][i] for key in rows] for i in (0, 1))
+    frame = pd.DataFrame({"1st column": first, "2nd column": second}, index=pd.Index(rows))
+    falls = frame.diff() < 0
+    return frame.assign(**{f"{name} falls": falls[name] for name in frame})
+
+
+def far_apart(least: float = 0.15) -> pd.DataFrame:
+    """Every printed pair from which ours is far: a mean over data seeds off by `least` or more.
+
+    Returns:
+        One row per pair, most distant first: item, problem, what, ours and the paper's.
+    """
+    parts = []
+    for name, item in paper.items().items():
+        table = paper_map.beside(item)
+        if table.empty or name == "table-1":  # Table 1 repeats the others
+            continue
+        off = table.filter(like="difference").abs().max(axis=1)
+        parts.append(table.assign(off=off, item=item.label)[off >= least])
+    found = pd.concat(parts).sort_values("off", ascending=False, ignore_index=True)
+    columns = ["item", "problem", "what", "Pearson, ours", "paper, 1st", "Spearman, ours"]
+    return found[[*columns, "paper, 2nd"]]
+
+
+def values() -> dict[str, str]:
+    """Every number that the page's sentences use, by name, ready to print."""
+    return {**_printed(), **_binary(), **_classes(), **_weights(), **_methods()}
+
+
+def _printed() -> dict[str, str]:
+    table_6, table_3 = paper.printed("table-6"), paper.items()["table-3"].printed
+    steps, effect = scaling_steps(), proxy_asymmetry()
+    text = paper.items()["table-4"].printed["distilbert"]
+    found = {f"effect_{name}": f"{value:.0f}" for name, value in effect.items()}
+    for name in ("xor", "rings"):
+        found |= _pair(f"p6_{name}", table_6[name]["laplace"])
+    sizes = list(steps.index)
+    return found | {
+        "p3_xor": f"{table_3['xor']['identity']:.2f}",
+        "p4": f"{text['identity']:.2f}",
+        "p4_science": f"{text['science']:.2f}",
+        "p4_sports": f"{text['sports']:.2f}",
+        "falls_1": str(int(steps["1st column falls"].sum())),
+        "falls_2": str(int(steps["2nd column falls"].sum())),
+        "first_r": f"{steps['1st column'].iloc[0]:.2f}",
+        "first_rho": f"{steps['2nd column'].iloc[0]:.2f}",
+        "last_r": f"{steps['1st column'].iloc[-1]:.2f}",
+        "last_rho": f"{steps['2nd column'].iloc[-1]:.2f}",
+        "lowest_r": f"{steps['1st column'].min():.2f}",
+        "lowest_r_at": f"{int(sizes[steps['1st column'].argmin()]):,}".replace(",", " "),
+        "lowest_rho": f"{steps['2nd column'].min():.2f}",
+        "lowest_rho_at": f"{int(sizes[steps['2nd column'].argmin()]):,}".replace(",", " "),
+    }
+
+
+def _pair(name: str, pair: tuple[float, float]) -> dict[str, str]:
+    return {f"{name}_r": f"{pair[0]:.2f}", f"{name}_rho": f"{pair[1]:.2f}"}
+
+
+def _binary() -> dict[str, str]:
+    found = {}
+    for number in (5, 6):
+        table = artefacts.load("results", f"table-{number}").frame
+        for (problem, name), row in table.set_index(["problem", "comparison"]).iterrows():
+            found |= _pair(f"t{number}_{problem}_{name}", (row["r"], row["rho"]))
+    return found
+
+
+def _classes() -> dict[str, str]:
+    table = artefacts.load("results", "table-7").frame.set_index(["problem", "comparison"])
+    found = {}
+    for (problem, name), row in table.iterrows():
+        if name == "overall":
+            found |= _pair(f"t7_{problem}", (row["r"], row["rho"]))
+    return found
+
+
+def _weights() -> dict[str, str]:
+    table = artefacts.load("results", "appendix-c").frame
+    network = table[table["model"] != "logistic regression"].set_index("quantity")["value"]
+    spreads = axioms.random_spreads(3)
+    rises = (spreads["epistemic (1)"] > 0).mean()
+    return {
+        "c_rank": f"{network['rank of the gradients of 400 inputs']:.0f}",
+        "c_parameters": f"{network['P']:.0f}",
+        "c_mode": f"{network['length of θ*']:.1f}",
+        "c_mean": f"{network['length of E[θ]']:.2f}",
+        "spreads": str(len(spreads)),
+        "spreads_rise": f"{rises:.0%}",
+    }
+
+
+def _methods() -> dict[str, str]:
+    rows = results.by_method(artefacts.load("results", protocol.METHODS).frame, NETWORKS)
+    names = {"norm": "gradient norm", "delta": "full, delta", "linearised": "full, linearised"}
+    return {f"m_{short}": f"{rows.loc[name, 'spearman']:.2f}" for short, name in names.items()}
