@@ -27,7 +27,8 @@ NOT_RESULTS = [
     r"^>[^\n]*$",  # quotations
     r"“[^”]*”|\"[^\"\n]*\"",
     r"§+\s?[\w.]+(?: (?:and|to) [\w.]+)?",  # sections
-    r"\b(?:Tables?|Figures?|Figs?\.|Eqs?\.|Equations?|Appendix|Theorems?|Section|Prop\.) ?\(?[\w.]+\)?"
+    r"\b(?:Tables?|Figures?|Figs?\.|Eqs?\.|Equations?|Appendix|Theorems?|Section|Prop\.)"
+    r" ?\(?[\w.]+\)?"
     r"(?:(?:,| and| to) \(?[A-Z]?\d[\d.]*\)?)*",
     r"\b[A-Z]\.\d[\w.]*",  # sections of an appendix
     r"\b\d+(?:–\d+){2,}",  # a network's widths: 2–32–32–1

@@ -1,4 +1,4 @@
-"""The numbers of the page on discrepancies: the paper's own, set against each other and against ours."""
+"""The page on discrepancies: the paper's numbers against each other, and against ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NETWORKS = ["xor", "rings", "spirals-4", "rings-4"]
 
 
 def parameter_counts() -> pd.DataFrame:
-    """Parameters of the scaling study's networks with four outputs and with one, beside Table 10."""
+    """Parameters of the scaling study's networks, with four outputs and with one: Table 10."""
     printed = [int(key) for key in paper.items()["table-10"].printed]
     rows = {}
     for width, count in zip(WIDTHS, printed, strict=True):
@@ -96,20 +96,20 @@ def _pair(name: str, pair: tuple[float, float]) -> dict[str, str]:
 
 
 def _binary() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for number in (5, 6):
         table = artefacts.load("results", f"table-{number}").frame
-        for (problem, name), row in table.set_index(["problem", "comparison"]).iterrows():
-            found |= _pair(f"t{number}_{problem}_{name}", (row["r"], row["rho"]))
+        for row in table.to_dict("records"):
+            name = f"t{number}_{row['problem']}_{row['comparison']}"
+            found |= _pair(name, (row["r"], row["rho"]))
     return found
 
 
 def _classes() -> dict[str, str]:
-    table = artefacts.load("results", "table-7").frame.set_index(["problem", "comparison"])
-    found = {}
-    for (problem, name), row in table.iterrows():
-        if name == "overall":
-            found |= _pair(f"t7_{problem}", (row["r"], row["rho"]))
+    table = artefacts.load("results", "table-7").frame
+    found: dict[str, str] = {}
+    for row in table[table["comparison"] == "overall"].to_dict("records"):
+        found |= _pair(f"t7_{row['problem']}", (row["r"], row["rho"]))
     return found
 
 
@@ -131,4 +131,5 @@ def _weights() -> dict[str, str]:
 def _methods() -> dict[str, str]:
     rows = results.by_method(artefacts.load("results", protocol.METHODS).frame, NETWORKS)
     names = {"norm": "gradient norm", "delta": "full, delta", "linearised": "full, linearised"}
-    return {f"m_{short}": f"{rows.loc[name, 'spearman']:.2f}" for short, name in names.items()}
+    found = rows["spearman"].to_dict()
+    return {f"m_{short}": f"{found[name]:.2f}" for short, name in names.items()}

@@ -1,4 +1,4 @@
-"""The paper map as a page: every item with our numbers beside the paper's, and where both come from."""
+"""The paper map as a page: our numbers beside the paper's, and where both come from."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ Kind = Literal["table", "figure", "equation"]
 
 def counts() -> pd.DataFrame:
     """How many items are shown and how many are open, by kind and in all."""
-    rows = [(item.item.partition("-")[0], item.status) for item in paper.items().values()]
-    table = pd.crosstab(*zip(*[(k, s) for k, s in rows], strict=True))
-    table.index.name = table.columns.name = None
-    table = table.reindex(index=list(paper.COUNTS), columns=["shown", "open"], fill_value=0)
+    states = [(item.item.partition("-")[0], item.status) for item in paper.items().values()]
+    rows = {
+        f"{kind}s": {status: states.count((kind, status)) for status in ("shown", "open")}
+        for kind in paper.COUNTS
+    }
+    table = pd.DataFrame(rows).T
     table.loc["all"] = table.sum()
-    return table.rename(index=lambda kind: f"{kind}s" if kind != "all" else kind)
+    return table
 
 
 def cards(kind: Kind) -> str:
@@ -42,7 +44,8 @@ def card(item: Item) -> str:
     if item.anchor:
         head = f'<a href="{page_of(item)}">{head}</a>'
     parts = [
-        f'<p class="gnuq-item-head">{head} <span class="gnuq-{item.status}">{item.status}</span></p>',
+        f'<p class="gnuq-item-head"><span>{head}</span> '
+        f'<span class="gnuq-{item.status}">{item.status}</span></p>',
         f'<p class="gnuq-item-line">Paper §{escape(item.section)}. {escape(item.reason)}</p>',
     ]
     if item.status == "shown":
@@ -159,7 +162,7 @@ def _numbers(item: Item) -> str:
     if not table.empty:
         worst = np.nanmax(table.filter(like="difference").abs().to_numpy())
         head = f"Ours beside the paper’s: {len(table)} pairs, at most {worst:.2f} apart"
-        formats = {name: "{:+.2f}" for name in table if str(name).startswith("difference")}
+        formats = {str(n): "{:+.2f}" for n in table if str(n).startswith("difference")}
         body = _html(table, formats)
     elif item.printed:
         head, body = "What the paper prints", _html(_printed(item), {})
