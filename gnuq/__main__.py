@@ -35,9 +35,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from gnuq.pipeline import replay
+    from gnuq.pipeline import accept
 
-    return replay.main(options.item, because=options.accept)
+    return accept.main(options.item, because=options.accept)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,10 +71,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can mend are told in one line."""
+    from gnuq.artefacts import ArtefactError
+    from gnuq.pipeline.stages import ItemError
+
     options = parser().parse_args(arguments)
     try:
         status: int = options.work(options)
-    except (ValueError, RuntimeError, LookupError) as error:
+    except (ArtefactError, ItemError) as error:
         print(f"python -m gnuq {options.command}: {error}", file=sys.stderr)
         return 2
     return status

@@ -2,8 +2,8 @@
 
 They stand in `book/paper_map.yml`, one row an item, with the function that computes it here, the
 artefact that holds our numbers, and the place in the book. Printed pairs keep the order of the
-paper's columns, whose heads were lost. We read them as (Pearson, Spearman); the prose of §4.1.2
-suggests the opposite for Table 10, so the book shows both readings.
+paper's columns, whose heads were lost. We read them as (Pearson, Spearman); the prose of
+Appendix F.2.4 suggests the opposite for Table 10, so the book shows both readings.
 """
 
 from __future__ import annotations
@@ -82,8 +82,13 @@ def printed(item: str) -> Table:
 
     Args:
         item: `table-5` to `table-10`.
+
+    Raises:
+        ValueError: the item has no printed pairs.
     """
-    rows = items()[item].printed
+    rows = items()[item].printed if item in items() else {}
+    if not rows or not all(isinstance(v, list) for row in rows.values() for v in row.values()):
+        raise ValueError(f"item: the paper's text holds no table of correlations as {item!r}.")
     return {k: {name: (pair[0], pair[1]) for name, pair in row.items()} for k, row in rows.items()}
 
 
@@ -94,6 +99,9 @@ def _item(row: dict[str, Any]) -> Item:
         raise ValueError(f"{PATH.name}: {row.get('item')}: unknown key {unknown[0]!r}.")
     lists: dict[str, Any] = {k: tuple(row[k]) for k in ("functions", "artefacts") if k in row}
     values: dict[str, Any] = {**row, **lists}
+    missing = [name for name in ("item", "title", "section", "status") if not row.get(name)]
+    if missing:
+        raise ValueError(f"{PATH.name}: {row.get('item', row)}: it needs {missing[0]!r}.")
     made = Item(**values)
     needed = ("functions", "artefacts", "anchor") if made.status == "shown" else ("reason",)
     if made.status not in ("shown", "open"):

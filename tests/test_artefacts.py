@@ -62,7 +62,7 @@ def test_one_changed_byte_is_refused(kind: artefacts.Kind) -> None:
 def test_a_table_without_provenance_counts_as_missing() -> None:
     save("records").with_suffix(".json").unlink()
     assert not artefacts.exists("records", "a/b")
-    with pytest.raises(artefacts.ArtefactError, match=r"not found.*gnuq status"):
+    with pytest.raises(artefacts.ArtefactError, match=r"not found.*gnuq record records/a/b"):
         artefacts.load("records", "a/b")
 
 
@@ -148,3 +148,16 @@ def test_names_lists_tables_once_and_strangers_as_they_are(tmp_path: Path) -> No
     save("records")
     (tmp_path / "records" / "a" / "notes.txt").write_text("x")
     assert artefacts.names() == ["records/a/b", "records/a/notes.txt", "results/a/b"]
+
+
+def test_the_same_table_from_the_same_origin_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clean = artefacts.machine(files.ROOT) | {"dirty": False}
+    path = artefacts.save("results", "a", frame(), origin=ORIGIN, seconds=1, made=clean)
+    before = path.with_suffix(".json").read_text()
+    artefacts.save("results", "a", frame(), origin=ORIGIN, seconds=2)
+    assert path.with_suffix(".json").read_text() == before
+    other = Origin(code="0" * 64)
+    artefacts.save("results", "a", frame(), origin=other, seconds=2)
+    assert artefacts.provenance("results", "a")["code"] == "0" * 64

@@ -18,6 +18,20 @@ from pack.tools import Shape, SETTINGS as S
 import numpy as np
 
 SCALE = 2  # doubles
+RULES = {}
+
+def rule(kind):
+    def register(f):
+        RULES[kind] = f
+        return f
+    return register
+
+@rule("x")
+def x_rule(): return 11
+
+if np.pi > 3:
+    np.seterr(all="raise")
+np.state = 12
 KEY = "a"
 TABLE = {KEY: tools.first, "b": tools.second}
 UNUSED = 7
@@ -25,7 +39,7 @@ UNUSED = 7
 def entry(x: Shape) -> float:
     """What it does."""
     from pack.late import arrive
-    return SCALE * tools.half(x) + S["n"] + np.sin(x) + arrive()
+    return RULES["x"]() + SCALE * tools.half(x) + S["n"] + np.sin(x) + arrive()
 
 def pick(name: str) -> float:
     return TABLE[name]()
@@ -34,6 +48,7 @@ def alone() -> int:
     return 1
 '''
 TOOLS = '''SETTINGS = {"n": 3}
+OTHERS = {"n": 3.0}
 import random
 random.seed(0)
 
@@ -48,9 +63,11 @@ def side() -> int: return 4
 def half(x): return x / 2
 def first(): return 1
 def second(): return 2
+def ready(): return 7
+def steady(): return 8
 '''
 LATE = "def arrive(): return 5\n"
-FACE = "from pack.main import entry\n"
+FACE = "from pack.main import entry\nfrom pack import tools\ntools.ready()\n"
 
 
 def package(folder: Path, **changed: str) -> Code:
@@ -77,12 +94,18 @@ def original(tmp_path: Path) -> str:
         ("tools", '{"n": 3}', '{"n": 4}'),  # imported under another name
         ("tools", "seed(0)", "seed(1)"),  # what the module does on import
         ("late", "return 5", "return 6"),  # imported inside the function
+        ("main", "return 11", "return 12"),  # registered by a decorator
+        ("main", 'all="raise"', 'all="warn"'),  # done on import, under a condition
+        ("main", "state = 12", "state = 13"),  # an attribute set on import
+        ("main", "import numpy as np", "import scipy as np"),  # another function of that name
+        ("main", "Shape, SETTINGS as S", "Shape, OTHERS as S"),
+        ("__init__", "tools.ready()", "tools.steady()"),  # what importing the package does
     ],
 )
 def test_what_is_reached_counts(
     tmp_path: Path, original: str, module: str, old: str, new: str
 ) -> None:
-    source = {"main": MAIN, "tools": TOOLS, "late": LATE}[module]
+    source = {"main": MAIN, "tools": TOOLS, "late": LATE, "__init__": FACE}[module]
     assert source.count(old) == 1
     changed = package(tmp_path / "after", **{module: source.replace(old, new)})
     assert changed.fingerprint("pack.main.entry") != original
@@ -96,7 +119,7 @@ def test_what_is_reached_counts(
         ("main", '"""A package\'s module."""', '"""Another."""'),
         ("main", "# doubles", "# twice"),
         ("main", "UNUSED = 7", "UNUSED = 8"),
-        ("main", "return 1", "return 2"),  # a function that is not reached
+        ("main", "def alone() -> int:\n    return 1", "def alone() -> int:\n    return 2"),
         ("main", '-> float:\n    """', '-> object:\n    """'),  # an annotation
         ("main", "SCALE * tools.half(x)", "(SCALE   *\n        tools.half(x))"),  # its layout
         ("tools", '"""A shape."""', '"""A form."""'),
@@ -130,7 +153,7 @@ def test_a_face_leads_to_what_it_re_exports(tmp_path: Path, original: str) -> No
     assert path.name == "main.py"
     text = path.read_text().splitlines()
     assert text[first - 1].startswith("def entry")
-    assert text[last - 1].strip().startswith("return SCALE")
+    assert text[last - 1].strip().startswith("return RULES")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +171,19 @@ def test_what_cannot_be_followed_is_named(
 ) -> None:
     with pytest.raises(FingerprintError, match=match):
         package(tmp_path).fingerprint(entry, choose=choose)
+
+
+def test_an_import_of_everything_is_refused(tmp_path: Path) -> None:
+    code = package(tmp_path, main="from pack.tools import *\n" + MAIN.partition('"""\n')[2])
+    with pytest.raises(FingerprintError, match=r"pack.main, line 1: `import \*`"):
+        code.fingerprint("pack.main.alone")
+
+
+def test_the_layer_rules_count_for_whatever_takes_gradient_norms() -> None:
+    reached = Code(ROOT).reached("gnuq.results.maps")
+    assert ("gnuq.gradnorm.rules", "linear") in reached or ("gnuq.gradnorm.rules", "") in reached
+    source = Code(ROOT)._known("gnuq.gradnorm.rules")
+    assert {"linear", "embedding", "layer_norm"} <= {getattr(s, "name", "") for s in source.effects}
 
 
 def test_the_fingerprint_of_a_posterior_stops_at_its_own_problem() -> None:

@@ -66,6 +66,12 @@ def test_the_printed_numbers_are_those_of_the_paper() -> None:
         assert row["pooled"] == sum(n for name, n in row.items() if name != "pooled")
 
 
+@pytest.mark.parametrize("item", ["table-50", "table-3", "table-11", "figure-1"])
+def test_what_is_no_table_of_correlations_is_refused(item: str) -> None:
+    with pytest.raises(ValueError, match=f"item.*{item}"):
+        paper.printed(item)
+
+
 @pytest.mark.parametrize("name", sorted(stages.TABLES))
 def test_a_saved_table_is_what_its_function_makes_of_the_correlations(name: str) -> None:
     saved = artefacts.load("results", name).frame
@@ -82,7 +88,7 @@ def test_ours_stand_beside_the_papers_with_their_difference() -> None:
     np.testing.assert_allclose(table["difference, 1st"], gap)
     assert paper_map.beside(ITEMS["table-10"]).empty
     far = discrepancies.far_apart(0.15)
-    assert set(far["item"]) <= {f"Table {n}" for n in (5, 6, 7, 8, 9)}
+    assert set(far.index.get_level_values("item")) <= {f"Table {n}" for n in (5, 6, 7, 8, 9)}
     assert len(discrepancies.far_apart(0.5)) < len(far)
 
 
@@ -111,6 +117,7 @@ def test_the_scaling_networks_have_four_outputs() -> None:
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"item": "table-99"}, "not those of the paper"),
         ({"status": "open"}, "needs 'reason'"),
+        ({"section": ""}, "table-5: it needs 'section'"),
     ],
 )
 def test_a_row_that_is_not_complete_is_refused(

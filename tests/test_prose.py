@@ -27,12 +27,12 @@ NOT_RESULTS = [
     r"^>[^\n]*$",  # quotations
     r"“[^”]*”|\"[^\"\n]*\"",
     r"§+\s?[\w.]+(?: (?:and|to) [\w.]+)?",  # sections
-    r"\b(?:Tables?|Figures?|Figs?\.|Eqs?\.|Equations?|Appendix|Theorems?|Section|Prop\.)"
-    r" ?\(?[\w.]+\)?"
-    r"(?:(?:,| and| to) \(?[A-Z]?\d[\d.]*\)?)*",
-    r"\b[A-Z]\.\d[\w.]*",  # sections of an appendix
+    r"\bTheorems? \d\.\d(?: and \d\.\d)?|\((?:19|20)\d\d\)",  # theorems, years
+    r"\b(?:Tables?|Figures?|Figs?\.|Eqs?\.|Equations?|Theorems?|Section|Prop\.) ?\(?[\w.]+\)?"
+    r"(?:(?:,| and| to) \(?\d{1,2}\)?(?![.\d]))*",
+    r"\bAppendix [A-Z](?:\.\d+)*|\b[A-Z](?:\.\d+)+",  # an appendix and its sections
     r"\b\d+(?:–\d+){2,}",  # a network's widths: 2–32–32–1
-    r"\(\d+\)",  # an equation
+    r"\(\d{1,2}\)",  # an equation
     r"\b(?:PyMC|ArviZ|Python|Jupyter Book|Llama|Phi|arXiv|CC BY) ?[-\d.]+",  # names and versions
     r"N\(0, [^)]*\)",  # a prior
 ]

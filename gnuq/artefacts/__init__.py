@@ -7,7 +7,6 @@ run has finished, so that one that is cut off resumes where it was.
 """
 
 from gnuq.artefacts.files import (
-    DATA,
     ROOT,
     Artefact,
     ArtefactError,
@@ -20,11 +19,10 @@ from gnuq.artefacts.files import (
     restamp,
     save,
 )
-from gnuq.artefacts.origin import Origin
+from gnuq.artefacts.origin import Origin, machine
 from gnuq.artefacts.parts import Parts
 
 __all__ = [
-    "DATA",
     "ROOT",
     "Artefact",
     "ArtefactError",
@@ -33,6 +31,7 @@ __all__ = [
     "Parts",
     "exists",
     "load",
+    "machine",
     "names",
     "path_of",
     "provenance",

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -48,8 +48,11 @@ def save(
     origin: Origin,
     seconds: float,
     report: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a table and its provenance, each atomically, the provenance last.
+
+    A table that is there already, from the same origin and equal to the last byte, is left alone.
 
     Args:
         kind: `"records"` or `"results"`.
@@ -58,6 +61,7 @@ def save(
         origin: what determines the table.
         seconds: wall time of the computation.
         report: what the computation says about itself, as JSON-able values.
+        made: what `machine` said when the computation began; now, if omitted.
 
     Returns:
         The table's path.
@@ -73,7 +77,7 @@ def save(
     content = _encode(kind, frame)
     told = {
         "name": name,
-        **machine(ROOT),
+        **(made or machine(ROOT)),
         "seconds": round(seconds, 1),
         **origin.as_json(),
         "report": dict(report or {}),
@@ -81,9 +85,23 @@ def save(
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     encoded = _told(told)  # fails before anything is written
+    if _same(path, content, told):
+        return path
     write_whole(path, content)
     write_whole(path.with_suffix(".json"), encoded)
     return path
+
+
+def _same(path: Path, content: bytes, told: Mapping[str, Any]) -> bool:
+    """Whether the table and what determines it are there already, and from a clean commit."""
+    try:
+        before = json.loads(path.with_suffix(".json").read_text())
+        same = path.read_bytes() == content
+    except (OSError, ValueError):
+        return False
+    decisive = [f.name for f in fields(Origin)] + ["sha256"]
+    equal = all(before.get(key) == told[key] for key in decisive)
+    return same and equal and before.get("dirty") is False
 
 
 def load(kind: Kind, name: str) -> Artefact:
@@ -111,8 +129,8 @@ def provenance(kind: Kind, name: str) -> dict[str, Any]:
     """
     if not exists(kind, name):
         raise ArtefactError(
-            f"{kind}/{name}: not found at {path_of(kind, name)}; 'python -m gnuq status' "
-            "lists the command that computes it."
+            f"{kind}/{name}: not found at {path_of(kind, name)}; compute it with "
+            f"'python -m gnuq record {kind}/{name}'."
         )
     try:
         told: dict[str, Any] = json.loads(path_of(kind, name).with_suffix(".json").read_text())

@@ -68,7 +68,7 @@ def machine(root: Path) -> dict[str, Any]:
         "commit": _git(root, "rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
 
@@ -82,7 +82,8 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The installed versions of the packages that compute."""
     found = {}
     for package in PACKAGES:
         try:

@@ -12,14 +12,15 @@ from pathlib import Path
 import pandas as pd
 
 from gnuq.artefacts import files
-from gnuq.artefacts.origin import Origin
+from gnuq.artefacts.origin import Origin, versions
 
 
 class Parts:
     """Parts of one table, kept below `data/parts` until the table is saved.
 
-    Their folder is named by the origin's hash. So the parts of other code, settings or inputs are
-    never mixed in, and a run that resumes gives the table that an uninterrupted one would.
+    Their folder is named by the hash of the origin and of the packages' versions. So the parts of
+    other code, settings, inputs or packages are never mixed in, and a run that resumes gives the
+    table that an uninterrupted one would.
 
     Args:
         name: the table's name.
@@ -27,7 +28,7 @@ class Parts:
     """
 
     def __init__(self, name: str, origin: Origin) -> None:
-        told = json.dumps(origin.as_json(), sort_keys=True).encode()
+        told = json.dumps([origin.as_json(), versions()], sort_keys=True).encode()
         self.folder: Path = files.DATA / "parts" / name / hashlib.sha256(told).hexdigest()[:16]
 
     def missing(self, keys: Sequence[str]) -> list[str]:
@@ -54,7 +55,10 @@ class Parts:
         """
         absent = self.missing(keys)
         if absent:
-            raise files.ArtefactError(f"{self.folder}: part {absent[0]!r} is not there yet.")
+            raise files.ArtefactError(
+                f"{self.folder}: part {absent[0]!r} is not there yet; run its stage again "
+                "(python -m gnuq record), which resumes."
+            )
         frames = [pd.read_parquet(io.BytesIO(self._path(key).read_bytes())) for key in keys]
         return pd.concat(frames, ignore_index=True)
 

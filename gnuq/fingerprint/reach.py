@@ -90,11 +90,10 @@ class Code:
         if (definition, keys) not in self._read:
             module = definition[0]
             statements = self._statements(definition, keys)
-            told = "\n".join(map(canonical, statements))
-            used = {d for s in statements for d in self._used(module, s)}
-            used.add((module, ""))
+            told = [*map(canonical, statements), *self._imported_names(module, statements)]
+            used = {d for s in statements for d in self._used(module, s)} | self._run_by(module)
             self._read[definition, keys] = (
-                hashlib.sha256(told.encode()).hexdigest(),
+                hashlib.sha256("\n".join(told).encode()).hexdigest(),
                 frozenset(used),
             )
         return self._read[definition, keys]
@@ -103,26 +102,36 @@ class Code:
         self, definition: Definition, keys: tuple[str, ...] | None
     ) -> Sequence[ast.stmt | ast.expr]:
         module, name = definition
-        source = self._module(module)
-        if source is None:
-            raise FingerprintError(f"{module!r}: no such module in {self.root}.")
+        source = self._known(module)
         if keys is not None:
             return [source.narrowed(name, keys)]
         return source.definitions[name] if name else source.effects
 
     def _used(self, module: str, statement: ast.AST) -> Iterator[Definition]:
         """Definitions of the package that a statement names, as `name` or as `module.name`."""
-        source = self._module(module)
-        assert source is not None
-        local = source.imported([statement]) if isinstance(statement, ast.stmt) else ()
-        imports = source.imports | dict(local)
+        source = self._known(module)
+        inside = list(source.imported([statement])) if isinstance(statement, ast.stmt) else []
         for first, *rest in chains(statement):
-            start = imports.get(first, (module, first))
-            found = self._resolve(*start)
-            while found is not None and not found[1] and rest:
-                found = self._resolve(found[0], rest.pop(0))
-            if found is not None:
-                yield from self._whole(found)
+            starts = [target for name, target in inside if name == first]
+            for start in starts or [source.imports.get(first, (module, first))]:
+                found, following = self._resolve(*start), list(rest)
+                while found is not None and not found[1] and following:
+                    found = self._resolve(found[0], following.pop(0))
+                if found is not None:
+                    yield from self._whole(found)
+
+    def _imported_names(self, module: str, statements: Sequence[ast.AST]) -> list[str]:
+        """What the names stand for that some statements use and the module imports."""
+        imports = self._known(module).imports
+        used = sorted({chain[0] for s in statements for chain in chains(s)} & imports.keys())
+        targets = [(name, self._resolve(*imports[name]) or imports[name]) for name in used]
+        return [f"{name}={':'.join(target)}" for name, target in targets]
+
+    def _run_by(self, module: str) -> set[Definition]:
+        """The modules that run when this one is imported by its name: itself and its packages."""
+        parts = module.split(".")
+        above = [".".join(parts[: n + 1]) for n in range(len(parts))]
+        return {(name, "") for name in above if self._module(name) is not None}
 
     def _whole(self, found: Definition) -> Iterator[Definition]:
         """A definition; for a module that is handed on as a value, everything in it."""
@@ -138,7 +147,7 @@ class Code:
             seen.add((module, name))
             if not name or name in source.definitions:
                 return module, name
-            if name in source.imports:
+            if source.imports.get(name, (module, name)) != (module, name):
                 module, name = source.imports[name]
             else:
                 module, name = f"{module}.{name}", ""
@@ -150,6 +159,12 @@ class Code:
         base = self.root.joinpath(*module.split("."))
         candidates = (base.with_suffix(".py"), base / "__init__.py")
         return next((path for path in candidates if path.is_file()), None)
+
+    def _known(self, module: str) -> Module:
+        source = self._module(module)
+        if source is None:
+            raise FingerprintError(f"{module!r}: no such module in {self.root}.")
+        return source
 
     def _module(self, module: str) -> Module | None:
         if module not in self._modules:

@@ -10,7 +10,6 @@ from functools import cached_property
 Definition = tuple[str, str]  # (module, name); the empty name is the module itself
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_EFFECTS = (ast.Expr, ast.For, ast.While, ast.Delete, ast.Assert, ast.Raise, ast.AugAssign)
 _NOT_HASHED = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
 
 
@@ -49,8 +48,25 @@ class Module:
 
     @cached_property
     def effects(self) -> list[ast.stmt]:
-        """Top-level statements that act without binding a name: settings made on import."""
-        return [s for s in self.tree.body if isinstance(s, _EFFECTS) and not _is_text(s)]
+        """Top-level statements that do more than bind names, for whoever imports the module.
+
+        A decorated function or class is one: its decorator may register it somewhere.
+        """
+        return [s for s in self.tree.body if self._acts(s)]
+
+    def _acts(self, statement: ast.stmt) -> bool:
+        if isinstance(statement, _SCOPES):
+            names = {chain[0] for d in statement.decorator_list for chain in chains(d)}
+            return bool(names & self.definitions.keys()) or any(
+                self.imports.get(name, ("", ""))[0].partition(".")[0] == self.name.partition(".")[0]
+                for name in names
+            )
+        if isinstance(statement, ast.Import | ast.ImportFrom) or _is_text(statement):
+            return False
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            return not all(isinstance(target, ast.Name | ast.Tuple) for target in targets)
+        return not _only_for_tools(statement)
 
     def imported(self, statements: Iterable[ast.stmt]) -> Iterator[tuple[str, Definition]]:
         """The imports in some statements: the name that is bound, and what it stands for."""
@@ -61,6 +77,11 @@ class Module:
                     yield alias.asname or top, (alias.name if alias.asname else top, "")
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
+                    if alias.name == "*":
+                        raise FingerprintError(
+                            f"{self.name}, line {node.lineno}: `import *` cannot be followed; "
+                            "name what is imported."
+                        )
                     yield alias.asname or alias.name, (self._absolute(node), alias.name)
 
     def _absolute(self, statement: ast.ImportFrom) -> str:
@@ -138,6 +159,14 @@ def _is_text(node: object) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
+def _only_for_tools(statement: ast.stmt) -> bool:
+    """`if TYPE_CHECKING:` and `if __name__ == …:`, which no import runs."""
+    if not isinstance(statement, ast.If):
+        return False
+    names = {chain[-1] for chain in chains(statement.test)}
+    return bool(names & {"TYPE_CHECKING", "__name__"})
+
+
 def _bound(statement: ast.stmt) -> Iterator[str]:
     """The names that a top-level statement binds, other than by import."""
     if isinstance(statement, _SCOPES):
@@ -149,5 +178,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
                 yield node.id
     elif isinstance(statement, ast.If | ast.With | ast.Try):
         for child in ast.iter_child_nodes(statement):
-            if isinstance(child, ast.stmt):
-                yield from _bound(child)
+            inner = child.body if isinstance(child, ast.ExceptHandler) else [child]
+            for node in inner:
+                if isinstance(node, ast.stmt):
+                    yield from _bound(node)

@@ -9,8 +9,6 @@ there.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +17,7 @@ from typing import Any
 
 from gnuq import artefacts
 from gnuq.artefacts import ArtefactError
-from gnuq.pipeline import claims, explain, runs
+from gnuq.pipeline import claims, explain, lock, runs
 from gnuq.pipeline.stages import Stage, find, provenance, split, stages
 
 
@@ -63,7 +61,7 @@ def _wrong(stage: Stage) -> Iterator[str]:
         for difference in runs.differences(told, wanted):
             because = explain.changes(stage, told) if "code" in difference else ""
             yield f"{name} is out of date: {difference}{because}."
-        if told["dirty"] is not False:
+        if told.get("dirty") is not False:
             yield f"{name} is a draft: its code was not committed when it was recorded."
 
 
@@ -79,7 +77,7 @@ def strays() -> dict[str, list[str]]:
 
 def locked() -> dict[str, list[str]]:
     """Stage → in which respects DVC finds it different from `dvc.lock`."""
-    answer = dvc("status", "--json", capture=True)
+    answer = lock.dvc("status", "--json", capture=True)
     if answer.returncode:
         return {"dvc": [f"could not be asked: {(answer.stderr or answer.stdout).strip()}"]}
     told: dict[str, list[Any]] = json.loads(answer.stdout or "{}")
@@ -99,31 +97,6 @@ def _said(parts: list[Any]) -> Iterator[str]:
 def _reason(file: str, why: Any) -> str:
     claim = Path(file) == claims.PATH.relative_to(artefacts.ROOT)
     return "its code or settings" if claim else f"{file} ({why})"
-
-
-def dvc(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run DVC in the repository, with this Python first on the path and writing only below it.
-
-    Args:
-        arguments: after `dvc`.
-        capture: keep what it prints instead of showing it.
-    """
-    beside = Path(sys.executable).parent
-    cache = artefacts.ROOT / ".dvc" / "tmp" / "site"
-    environment = os.environ | {
-        "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(cache),
-    }
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(
-        command,
-        cwd=artefacts.ROOT,
-        env=environment,
-        capture_output=capture,
-        text=True,
-        check=False,
-    )
 
 
 def status(items: Sequence[str]) -> int:

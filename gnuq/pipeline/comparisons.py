@@ -52,11 +52,11 @@ COMPARISONS = {
 }
 
 
-def significant(frame: pd.DataFrame, digits: int = 6) -> pd.DataFrame:
-    """The table with its floating-point numbers rounded to that many significant digits."""
+def significant(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its floating-point numbers rounded to six significant digits."""
     columns = frame.select_dtypes(np.floating).columns
     return frame.assign(
-        **{name: [float(f"{value:.{digits}g}") for value in frame[name]] for name in columns}
+        **{name: [float(f"{value:.6g}") for value in frame[name]] for name in columns}
     )
 
 
@@ -88,14 +88,30 @@ def run(
 def in_parallel(
     work: Work, experiments: Sequence[Experiment]
 ) -> Iterator[tuple[Experiment, tuple[pd.DataFrame, ...]]]:
-    """One process per core, each with one thread; results as they come."""
+    """One process per core, each with one thread; results as they come.
+
+    Raises:
+        RuntimeError: the work on an experiment failed. The others that had begun are handed on
+            first, so that nothing finished is lost.
+    """
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
+    failed: list[tuple[Experiment, BaseException]] = []
     with ProcessPoolExecutor(
         mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
         waiting: dict[Future, Experiment] = {pool.submit(work, e): e for e in experiments}
         for future in as_completed(waiting):
-            yield waiting[future], future.result()
+            if future.cancelled():
+                continue
+            if error := future.exception():
+                failed.append((waiting[future], error))
+                for other in waiting:
+                    other.cancel()
+            else:
+                yield waiting[future], future.result()
+    if failed:
+        experiment, error = failed[0]
+        raise RuntimeError(f"{experiment.record}: {type(error).__name__}: {error}") from error
 
 
 def discard(comparison: Comparison, origin: artefacts.Origin) -> None:

@@ -1,25 +1,23 @@
 """Compute a fixed sample of an artefact's rows again, and say how far they are off.
 
 A posterior is sampled by chains of its own, shorter and from another seed: agreement is judged in
-Monte Carlo standard errors. A comparison is repeated for three experiments, a table as a whole.
+Monte Carlo standard errors. A comparison is repeated for a few experiments, a table as a whole.
 What a replay has confirmed may be *accepted*: code that was rewritten without changing a number
 need not cost hours. The provenance keeps both fingerprints, the reason, and what the replay found.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gnuq import artefacts, protocol
-from gnuq.artefacts import ArtefactError
-from gnuq.pipeline import comparisons, runs
-from gnuq.pipeline.stages import Stage, find, split, stages
+from gnuq.pipeline import comparisons, posteriors, runs
+from gnuq.pipeline.stages import Stage, split
 
 POINTS, DRAWS, SEED = 50, 250, 1_000
 #: Differences below this share of the map's largest variance (or standard deviation, for means)
@@ -27,8 +25,10 @@ POINTS, DRAWS, SEED = 50, 250, 1_000
 FLOOR = 0.01
 LARGEST, SPREAD = "largest standard errors", "root mean square"
 DIFFERENCE = "largest difference"
-#: The experiments of a comparison that a replay repeats: a second or two each.
-SAMPLE = ("hmc/linear/unit-1/seed-0", "hmc/clusters-4/unit-1/seed-0", "hmc/line/unit-1/seed-0")
+#: The experiments of a comparison that a replay repeats: each task, with and without hidden units.
+SAMPLE = tuple(
+    f"hmc/{name}/unit-1/seed-0" for name in ("linear", "xor", "clusters-4", "line", "wave")
+)
 
 
 @dataclass(frozen=True)
@@ -63,43 +63,12 @@ def replay(stage: Stage) -> Replay:
     """
     if stage.group == "timings":
         return Replay(stage.name, 0, {}, {}, "timings of another machine do not compare")
-    rows, found = _REPLAYS[stage.group](stage)
+    try:
+        rows, found = _REPLAYS[stage.group](stage)
+    except ModuleNotFoundError as error:
+        told = f"it needs {error.name}, which is not installed (pip install 'gnuq[oracle]')"
+        return Replay(stage.name, 0, {}, {}, told)
     return Replay(stage.name, rows, found, stage.tolerance)
-
-
-def accept(stage: Stage, found: Replay, because: str) -> None:
-    """Write the present code's fingerprint into the provenance of a stage's outputs.
-
-    Args:
-        stage: which; nothing but its code may have changed.
-        found: a replay of it that passed.
-        because: why the change cannot matter, for the reader of the provenance.
-
-    Raises:
-        ArtefactError: the replay failed, compared nothing, or more than the code has changed.
-        ValueError: no reason.
-    """
-    if not because.strip():
-        raise ValueError("because: give the reason why the change of code cannot matter.")
-    if not (found.passed and found.rows):
-        raise ArtefactError(f"{stage.name}: the replay does not confirm it; record it again.")
-    wanted = stage.origin().as_json()
-    for name in stage.outputs:
-        told = artefacts.load(*split(name)).provenance
-        if told["code"] == wanted["code"]:
-            continue
-        other = runs.differences(told | {"code": wanted["code"]}, wanted)
-        if other:
-            raise ArtefactError(f"{name}: more than its code has changed ({other[0]}).")
-        entry = {
-            "code": told["code"],
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "because": because,
-            "rows": found.rows,
-            "replay": {key: float(f"{value:.3g}") for key, value in found.found.items()},
-        }
-        history = [*told.get("accepted", []), entry]
-        artefacts.restamp(*split(name), told | {"code": wanted["code"], "accepted": history})
 
 
 def _posterior(stage: Stage) -> tuple[int, dict[str, float]]:
@@ -108,25 +77,58 @@ def _posterior(stage: Stage) -> tuple[int, dict[str, float]]:
     experiment = runs.experiment_of(stage)
     problem, architecture = experiment.problem, experiment.architecture
     record = artefacts.load("records", experiment.record).frame
-    outputs = problem.outputs
-    samples = record["effective_samples"].to_numpy(float).reshape(outputs, -1).T
+    samples = _by_point(record["effective_samples"], problem.outputs)
     judged = np.flatnonzero(np.isfinite(samples).all(1))
     chosen = np.sort(np.random.default_rng(0).choice(judged, POINTS, replace=False))
     settings = replace(protocol.SAMPLER, draws=DRAWS, seed=SEED + experiment.seed)
     draws = hmc.sample_posterior(architecture, problem, experiment.prior, settings)
     points = experiment.grid.points[chosen]
-    new = diagnostics.monte_carlo(hmc.posterior_predictions(draws, architecture, problem, points))
-    mean, variance = (m.reshape(outputs, -1).T[chosen] for m in pooled(record))
-    longer = np.sqrt(1 + new.effective_samples / samples[chosen])
-    floor = FLOOR * variance.max()  # a rare event's own standard error is not to be trusted
-    scores = np.stack(
-        [
-            (new.mean - mean) / np.hypot(new.mean_error * longer, FLOOR * variance.max() ** 0.5),
-            (new.variance - variance) / np.hypot(new.variance_error * longer, floor),
-        ]
-    )
+    predictions = hmc.posterior_predictions(draws, architecture, problem, points)
+    new = pd.DataFrame(posteriors.moments(predictions, problem.task))
+    errors = diagnostics.monte_carlo(predictions)
+    scores = _scores(record, new, errors, chosen, samples[chosen])
     found = {LARGEST: float(abs(scores).max()), SPREAD: float(np.sqrt((scores**2).mean()))}
-    return POINTS * outputs, found
+    return POINTS * problem.outputs, found
+
+
+def _scores(
+    record: pd.DataFrame, new: pd.DataFrame, errors: Any, chosen: np.ndarray, samples: np.ndarray
+) -> np.ndarray:
+    """Differences of mean, variance, halves and entropy, in standard errors of the difference.
+
+    Args:
+        record: the saved moments, all points.
+        new: those of the replay, chosen points.
+        errors: the replay's `diagnostics.MonteCarlo`.
+        chosen: indices of the chosen points.
+        samples: the record's effective samples there.
+    """
+    outputs = samples.shape[1]
+    old, ours = ((_by_point(x, outputs) for x in pooled(frame)) for frame in (record, new))
+    (mean, variance), (new_mean, new_variance) = old, ours
+    variance, mean = variance[chosen], mean[chosen]
+    largest = FLOOR * variance.max()  # a rare event's own standard error is not to be trusted
+    share = errors.effective_samples / samples  # the replay's draws over the record's
+    scores = [
+        (new_mean - mean) / np.hypot(errors.mean_error * np.sqrt(1 + share), largest**0.5),
+        (new_variance - variance) / np.hypot(errors.variance_error * np.sqrt(1 + share), largest),
+    ]
+    spread = np.hypot(errors.variance_error * np.sqrt(1 + 2 * share), largest)
+    for half in "ab":
+        part = _by_point(record[f"variance_{half}"], outputs)[chosen]
+        scores.append((new_variance - part) / spread)
+    if "entropy" in record:
+        before = _by_point(record["entropy"], outputs)[chosen]
+        after = _by_point(new["entropy"], outputs)
+        # An entropy moves with the mean at most by |log((1 − p) / p)|, of order one nat or two.
+        error = 2 * np.hypot(errors.mean_error * np.sqrt(1 + share), largest**0.5).max(1)
+        scores.append((after - before) / error[:, None])
+    return np.stack(scores)
+
+
+def _by_point(column: Any, outputs: int) -> np.ndarray:
+    """A record's column as one row a grid point, one column a class."""
+    return np.asarray(column, float).reshape(outputs, -1).T
 
 
 def pooled(record: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -157,14 +159,21 @@ def _table(stage: Stage) -> tuple[int, dict[str, float]]:
     made, _ = runs.compute(stage)
     name, new = next(iter(made.items()))
     saved = artefacts.load(*split(name)).frame
-    return len(new), {DIFFERENCE: largest_difference(saved, new)}
+    return len(new), {DIFFERENCE: largest_difference(wide(saved), wide(new))}
+
+
+def wide(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of model, quantity, value with one column a quantity; any other table as it is."""
+    if list(table) != ["model", "quantity", "value"]:
+        return table
+    return table.pivot_table("value", "model", "quantity").reset_index()
 
 
 def largest_difference(saved: pd.DataFrame, new: pd.DataFrame) -> float:
     """The largest difference between two tables, each column in units of its largest value.
 
     Returns:
-        Infinite if the tables differ in shape, in a text, or in what is missing.
+        Infinite if the tables differ in shape, in a text, or in what is missing or infinite.
     """
     if saved.shape != new.shape or set(saved) != set(new):
         return np.inf
@@ -175,10 +184,13 @@ def largest_difference(saved: pd.DataFrame, new: pd.DataFrame) -> float:
             if list(map(str, a)) != list(map(str, b)):
                 return np.inf
             continue
-        if (np.isnan(a) != np.isnan(b)).any():
+        finite = np.isfinite(a)
+        if (finite != np.isfinite(b)).any() or not np.array_equal(
+            a[~finite], b[~finite], equal_nan=True
+        ):
             return np.inf
-        scale = np.nanmax(abs(a), initial=0.0) or 1.0
-        worst = max(worst, float(np.nanmax(abs(a - b), initial=0.0) / scale))
+        scale = abs(a[finite]).max(initial=0.0) or 1.0
+        worst = max(worst, float(abs(a[finite] - b[finite]).max(initial=0.0) / scale))
     return worst
 
 
@@ -188,29 +200,3 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "tables": _table,
     "studies": _table,
 }
-
-
-def main(items: Sequence[str], because: str | None = None) -> int:
-    """Replay the stages that the items mean, print what was found; 1 if any is off.
-
-    Args:
-        items: as for `stages.find`; every stage if empty.
-        because: accept the present code where a replay passes, for this reason.
-    """
-    chosen = [s for item in items for s in find(item)] if items else list(stages().values())
-    results = []
-    for stage in chosen:
-        began = time.perf_counter()
-        results.append(found := replay(stage))
-        told = ", ".join(f"{name} {value:.3g}" for name, value in found.found.items())
-        verdict = found.note or (told + ("" if found.passed else "  ← too far"))
-        spent = time.perf_counter() - began
-        print(f"{stage.name}: {found.rows} rows, {verdict} ({spent:.0f} s)", flush=True)
-        if because is not None and found.rows and found.passed:
-            accept(stage, found, because)
-    failed = [found.stage for found in results if not found.passed]
-    for quantity in dict.fromkeys(name for found in results for name in found.found):
-        worst = max((f for f in results if quantity in f.found), key=lambda f: f.found[quantity])
-        print(f"{quantity}: at most {worst.found[quantity]:.3g} ({worst.stage})")
-    print(f"{len(results)} replayed, {len(failed)} too far off: {', '.join(failed) or 'none'}")
-    return int(bool(failed))

@@ -6,9 +6,9 @@ import pandas as pd
 
 from gnuq import artefacts, paper
 from gnuq.artefacts import ArtefactError
-from gnuq.pipeline import check, claims
+from gnuq.pipeline import claims, lock, runs
 from gnuq.pipeline.replay import largest_difference
-from gnuq.pipeline.stages import Stage, find, split
+from gnuq.pipeline.stages import ItemError, Stage, find, split
 
 
 def main(item: str) -> int:
@@ -21,16 +21,20 @@ def main(item: str) -> int:
         DVC's exit status.
 
     Raises:
-        ValueError: nothing is called that, or the item is still open.
+        ItemError: nothing is called that, or the item is still open.
     """
     chosen = wanted(item)
     before = {name: _table(name) for stage in chosen for name in stage.outputs}
     claims.write()
-    keys = [address(stage) for stage in chosen]
-    for options in (["repro"], ["repro", "--force", "--single-item"]):
-        done = check.dvc(*options, *keys)
+    current = [lock.address(stage) for stage in chosen if runs.up_to_date(stage)]
+    steps = [["repro", *map(lock.address, chosen)]]  # what is out of date, inputs first
+    if current:
+        steps.append(["repro", "--force", "--single-item", *current])
+    for step in steps:
+        done = lock.dvc(*step)
         if done.returncode:
             return done.returncode
+    lock.lock(chosen)
     for name, old in before.items():
         new = artefacts.load(*split(name)).frame
         told = "new" if old is None else f"{largest_difference(old, new):.3g} from what was there"
@@ -44,13 +48,8 @@ def wanted(item: str) -> list[Stage]:
     if row is None:
         return find(item)
     if row.status == "open":
-        raise ValueError(f"item: {item} is still open: {row.reason}")
+        raise ItemError(f"item: {item} is still open: {row.reason}")
     return [stage for name in row.artefacts for stage in find(name)]
-
-
-def address(stage: Stage) -> str:
-    """What DVC calls a stage."""
-    return stage.key if stage.group == "comparisons" else f"{stage.group}@{stage.key}"
 
 
 def _table(name: str) -> pd.DataFrame | None:

@@ -36,12 +36,15 @@ def record(stage: Stage, *, again: bool = False) -> bool:
     if not again and up_to_date(stage, origin):
         print(f"{stage.name}: up to date", flush=True)
         return False
-    began = time.perf_counter()
+    made, began = artefacts.machine(artefacts.ROOT), time.perf_counter()
     tables, report = compute(stage, origin)
     seconds = time.perf_counter() - began
+    if stage.code(fresh=True) != origin.code:  # workers may have imported either version
+        made["dirty"] = True
+        print(f"{stage.name}: its code changed during the run; this is a draft.", flush=True)
     for artefact, table in tables.items():
         kind, name = split(artefact)
-        artefacts.save(kind, name, table, origin=origin, seconds=seconds, report=report)
+        artefacts.save(kind, name, table, origin=origin, seconds=seconds, report=report, made=made)
     if stage.group == "comparisons":
         comparisons.discard(comparisons.COMPARISONS[stage.name], origin)
     told = "".join(f", {key} {report[key]}" for key in _TOLD if key in report)

@@ -46,7 +46,7 @@ def far_apart(least: float = 0.15) -> pd.DataFrame:
     """Every printed pair from which ours is far: a mean over data seeds off by `least` or more.
 
     Returns:
-        One row per pair, most distant first: item, problem, what, ours and the paper's.
+        One row per pair, in the paper's order, by item, problem, what; ours and the paper's.
     """
     parts = []
     for name, item in paper.items().items():
@@ -55,9 +55,9 @@ def far_apart(least: float = 0.15) -> pd.DataFrame:
             continue
         off = table.filter(like="difference").abs().max(axis=1)
         parts.append(table.assign(off=off, item=item.label)[off >= least])
-    found = pd.concat(parts).sort_values("off", ascending=False, ignore_index=True)
-    columns = ["item", "problem", "what", "Pearson, ours", "paper, 1st", "Spearman, ours"]
-    return found[[*columns, "paper, 2nd"]]
+    found = pd.concat(parts)
+    columns = ["Pearson, ours", "paper, 1st", "Spearman, ours", "paper, 2nd"]
+    return found.set_index(["item", "problem", "what"])[columns]
 
 
 def values() -> dict[str, str]:
@@ -73,6 +73,9 @@ def _printed() -> dict[str, str]:
     for name in ("xor", "rings"):
         found |= _pair(f"p6_{name}", table_6[name]["laplace"])
     sizes = list(steps.index)
+    for benchmark, row in paper.items()["table-14"].printed.items():
+        found[f"n_{benchmark}_first"] = _grouped(row["llama-2"])
+        found[f"n_{benchmark}_last"] = _grouped(row["phi-4"])
     return found | {
         "p3_xor": f"{table_3['xor']['identity']:.2f}",
         "p4": f"{text['identity']:.2f}",
@@ -85,10 +88,15 @@ def _printed() -> dict[str, str]:
         "last_r": f"{steps['1st column'].iloc[-1]:.2f}",
         "last_rho": f"{steps['2nd column'].iloc[-1]:.2f}",
         "lowest_r": f"{steps['1st column'].min():.2f}",
-        "lowest_r_at": f"{int(sizes[steps['1st column'].argmin()]):,}".replace(",", " "),
+        "lowest_r_at": _grouped(sizes[steps["1st column"].argmin()]),
         "lowest_rho": f"{steps['2nd column'].min():.2f}",
-        "lowest_rho_at": f"{int(sizes[steps['2nd column'].argmin()]):,}".replace(",", " "),
+        "lowest_rho_at": _grouped(sizes[steps["2nd column"].argmin()]),
     }
+
+
+def _grouped(count: int | str) -> str:
+    """A whole number with a thin space every three digits."""
+    return f"{int(count):,}".replace(",", " ")
 
 
 def _pair(name: str, pair: tuple[float, float]) -> dict[str, str]:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from gnuq import artefacts, protocol
 from gnuq.artefacts import ArtefactError, files
 from gnuq.pipeline import replay, runs, stages
+from gnuq.pipeline.accept import accept
 
 #: Records one stage, the real comparison on the two quickest problems, into the folder argv[1].
 PROGRAM = """
@@ -120,8 +123,8 @@ def test_a_replay_that_agrees_may_accept_changed_code(elsewhere: Path) -> None:
     assert found.passed
     assert found.found[replay.DIFFERENCE] < 1e-12
     with pytest.raises(ValueError, match="because"):
-        replay.accept(stage, found, " ")
-    replay.accept(stage, found, "renamed a variable")
+        accept(stage, found, " ")
+    accept(stage, found, "renamed a variable")
     assert runs.up_to_date(stage)
     history = artefacts.provenance("results", "table-5")["accepted"]
     assert [(entry["code"], entry["because"]) for entry in history] == [
@@ -137,7 +140,7 @@ def test_a_replay_never_accepts_other_settings_or_other_numbers(elsewhere: Path)
     other = told | {"code": "0" * 64, "configuration": told["configuration"] | {"prior": "unit-5"}}
     artefacts.restamp("results", "table-5", other)
     with pytest.raises(ArtefactError, match="more than its code.*setting prior"):
-        replay.accept(stage, good, "no reason")
+        accept(stage, good, "no reason")
     frame = artefacts.load("results", "table-5").frame
     artefacts.save(
         "results",
@@ -149,7 +152,7 @@ def test_a_replay_never_accepts_other_settings_or_other_numbers(elsewhere: Path)
     bad = replay.replay(stage)
     assert not bad.passed
     with pytest.raises(ArtefactError, match="does not confirm"):
-        replay.accept(stage, bad, "no reason")
+        accept(stage, bad, "no reason")
 
 
 def test_a_posterior_replays_within_its_tolerance() -> None:
@@ -171,8 +174,18 @@ def test_timings_are_not_replayed() -> None:
 def test_the_largest_difference_is_in_units_of_the_column(
     change: dict[str, list], expected: float
 ) -> None:
-    import pandas as pd
-
     saved = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
     assert replay.largest_difference(saved, saved.assign(**change)) == pytest.approx(expected)
     assert replay.largest_difference(saved, saved[:1]) == float("inf")
+    for odd in (np.inf, np.nan):
+        assert replay.largest_difference(saved, saved.assign(a=[1.0, odd])) == np.inf
+        other = saved.assign(a=[1.0, odd])
+        assert replay.largest_difference(other, other.assign(a=[1.5, odd])) == pytest.approx(0.5)
+
+
+def test_a_table_of_quantities_is_judged_quantity_by_quantity() -> None:
+    saved = artefacts.load("results", "appendix-c").frame
+    small = saved["quantity"] == "length of E[θ]"
+    changed = saved.assign(value=saved["value"].where(~small, 8.0))
+    found = replay.largest_difference(replay.wide(saved), replay.wide(changed))
+    assert found > stages.STUDY_TOLERANCE["appendix-c"]
