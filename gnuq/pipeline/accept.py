@@ -75,4 +75,5 @@ def accept(stage: Stage, found: Replay, because: str) -> None:
             "replay": {key: float(f"{value:.3g}") for key, value in found.found.items()},
         }
         history = [*told.get("accepted", []), entry]
-        artefacts.restamp(*split(name), told | {"code": wanted["code"], "accepted": history})
+        now = {key: wanted[key] for key in ("code", "tolerance")}
+        artefacts.restamp(*split(name), told | now | {"accepted": history})

@@ -163,7 +163,8 @@ def _posterior(experiment: Experiment) -> Stage:
             "gnuq.protocol.PRIORS": experiment.prior_name,
         },
         configuration=posteriors.configuration(experiment),
-        tolerance={"largest standard errors": 5.0, "root mean square": 1.5},
+        # A linear model's whole map hangs on two weights, so the root mean square spreads widely.
+        tolerance={"largest standard errors": 5.0, "root mean square": 2.5},
         seed=experiment.seed,
         dtype="float32",
     )
