@@ -103,10 +103,16 @@ def _source(artefact: str) -> str:
     else:
         path, told = artefacts.path_of("results", name), artefacts.provenance("results", name)
     address = path.relative_to(artefacts.ROOT).as_posix()
-    made = f"{told['rows']} rows, made {told['created'][:10]} in {told['seconds']:.0f} s"
+    made = f"{told['rows']} rows, made {told['created'][:10]} in {_duration(told['seconds'])}"
     commit = str(told["commit"])[:7]
     told_by = _link(address.rpartition(".")[0] + ".json", "provenance", f"commit {commit}")
     return f"Numbers in {_link(address, artefact, made)}, {told_by}. {settings(told)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "under a second"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def settings(told: dict[str, Any]) -> str:
@@ -175,7 +181,7 @@ def _printed(item: Item) -> pd.DataFrame:
     """The paper's numbers of an open item as a table; pairs as text."""
     rows = {
         key: {
-            name: ", ".join(f"{v:.2f}" for v in value) if isinstance(value, list) else f"{value:g}"
+            name: ", ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in _listed(value))
             for name, value in row.items()
         }
         for key, row in item.printed.items()
@@ -183,6 +189,10 @@ def _printed(item: Item) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("").reset_index()
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _html(table: pd.DataFrame, formats: dict[str, str]) -> str:
     style: Any = table.style.hide(axis="index")
-    return str(style.format(precision=2).format(formats).to_html(table_uuid=""))
+    return str(style.format(formats, precision=2).to_html(table_uuid=""))
