@@ -18,10 +18,14 @@ def work(experiment: Experiment) -> tuple[pd.DataFrame]:
 
 
 def test_a_failure_names_its_experiment_after_the_rest_is_handed_on() -> None:
-    found = []
-    with pytest.raises(RuntimeError, match="hmc/line/unit-1/seed-2: ValueError: no such luck"):
+    found: list[int] = []
+
+    def collect() -> None:
         for experiment, _ in comparisons.in_parallel(work, CHOSEN):
             found.append(experiment.seed)
+
+    with pytest.raises(RuntimeError, match="hmc/line/unit-1/seed-2: ValueError: no such luck"):
+        collect()
     assert {0, 1} <= set(found)
     assert 2 not in found
 
