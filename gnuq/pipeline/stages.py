@@ -163,8 +163,9 @@ def _posterior(experiment: Experiment) -> Stage:
             "gnuq.protocol.PRIORS": experiment.prior_name,
         },
         configuration=posteriors.configuration(experiment),
-        # A linear model's whole map hangs on two weights, so the root mean square spreads widely.
-        tolerance={"largest standard errors": 5.0, "root mean square": 2.5},
+        # Errors of rare events have heavy tails; and a linear model's whole map hangs on two
+        # weights, so that even the root mean square spreads widely.
+        tolerance={"largest standard errors": 8.0, "root mean square": 2.5},
         seed=experiment.seed,
         dtype="float32",
     )
