@@ -22,9 +22,8 @@ def _status(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from gnuq.pipeline import runs, stages
 
-    for item in options.item or list(stages.stages()):
-        for stage in stages.find(item):
-            runs.record(stage, again=options.again)
+    for stage in stages.selected(options.item):
+        runs.record(stage, again=options.again)
     return 0
 
 

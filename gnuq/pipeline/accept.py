@@ -10,20 +10,19 @@ from gnuq import artefacts
 from gnuq.artefacts import ArtefactError
 from gnuq.pipeline import lock, runs
 from gnuq.pipeline.replay import Replay, replay
-from gnuq.pipeline.stages import Stage, find, split, stages
+from gnuq.pipeline.stages import Stage, selected, split
 
 
 def main(items: Sequence[str], because: str | None = None) -> int:
     """Replay the stages that the items mean, print what was found; 1 if any is off.
 
     Args:
-        items: as for `stages.find`; every stage if empty.
+        items: as for `stages.selected`.
         because: accept the present code where a replay passes, for this reason.
     """
-    chosen = [s for item in items for s in find(item)] if items else list(stages().values())
     results: list[Replay] = []
     accepted: list[Stage] = []
-    for stage in chosen:
+    for stage in selected(items):
         began = time.perf_counter()
         results.append(found := replay(stage))
         told = ", ".join(f"{name} {value:.3g}" for name, value in found.found.items())

@@ -18,7 +18,7 @@ from typing import Any
 from gnuq import artefacts
 from gnuq.artefacts import ArtefactError
 from gnuq.pipeline import claims, explain, lock, runs
-from gnuq.pipeline.stages import Stage, find, provenance, split, stages
+from gnuq.pipeline.stages import Stage, provenance, selected, split, stages
 
 
 def main() -> int:
@@ -35,10 +35,8 @@ def main() -> int:
     count, spent = len(stages()), time.perf_counter() - began
     if wrong:
         print(f"\n{len(wrong)} of {count} stages are not in order ({spent:.0f} s).")
-        print(
-            "Recompute one: make reproduce ITEM=NAME. If a rewrite of the code changed no number:"
-        )
-        print("python -m gnuq replay NAME --accept 'why it cannot matter', then dvc commit.")
+        print("Recompute one: make reproduce ITEM=NAME. If the code was rewritten and no number")
+        print("changed: python -m gnuq replay NAME --accept 'why it cannot matter'.")
         return 1
     print(f"{count} stages: every artefact belongs to what claims to have made it ({spent:.0f} s).")
     return 0
@@ -103,10 +101,9 @@ def status(items: Sequence[str]) -> int:
     """List stages: up to date or why not, and what the last run took.
 
     Args:
-        items: as for `stages.find`; everything if empty.
+        items: as for `stages.selected`.
     """
-    chosen = [s for item in items for s in find(item)] if items else list(stages().values())
-    for stage in chosen:
+    for stage in selected(items):
         told = next(_wrong(stage), "up to date")
         print(f"{stage.name}: {told}{_seconds(stage)}")
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from gnuq import artefacts
 from gnuq.fingerprint import Code, FingerprintError
-from gnuq.pipeline.stages import Stage, source
+from gnuq.pipeline.stages import PACKAGES, Stage, source
 
 
 def changes(stage: Stage, told: dict[str, Any], most: int = 3) -> str:
@@ -44,7 +44,7 @@ def changes(stage: Stage, told: dict[str, Any], most: int = 3) -> str:
 @cache
 def _at(commit: str) -> Code | None:
     """The code of a commit, unpacked into a temporary folder; None if git does not have it."""
-    command = ["git", "archive", commit, "gnuq", "benchmarks"]
+    command = ["git", "archive", commit, *PACKAGES]
     done = subprocess.run(command, cwd=artefacts.ROOT, capture_output=True, check=False)
     if done.returncode:
         return None
@@ -52,7 +52,7 @@ def _at(commit: str) -> Code | None:
     _FOLDERS.append(folder)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder.name, filter="data")
-    return Code(Path(folder.name), ("gnuq", "benchmarks"))
+    return Code(Path(folder.name), PACKAGES)
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory] = []

@@ -6,7 +6,7 @@ code as it stands, without running it; an artefact whose provenance says otherwi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -146,6 +146,11 @@ def find(item: str) -> list[Stage]:
         heads = sorted({stage.name.partition("/")[0] for stage in known.values()})
         raise ItemError(f"item: no stage is called {item!r}; they begin with {', '.join(heads)}.")
     return found
+
+
+def selected(items: Sequence[str]) -> list[Stage]:
+    """The stages that several names mean, as for `find`; every stage if there are none."""
+    return [s for item in items for s in find(item)] if items else list(stages().values())
 
 
 def _posterior(experiment: Experiment) -> Stage:

@@ -97,11 +97,9 @@ def _link(address: str, name: str, told: str) -> str:
 
 def _source(artefact: str) -> str:
     """Where numbers lie, what made them, and how many there are."""
-    kind, _, name = artefact.partition("/")
-    if kind == "records":
-        path, told = artefacts.path_of("records", name), artefacts.provenance("records", name)
-    else:
-        path, told = artefacts.path_of("results", name), artefacts.provenance("results", name)
+    head, _, name = artefact.partition("/")
+    kind: artefacts.Kind = "records" if head == "records" else "results"
+    path, told = artefacts.path_of(kind, name), artefacts.provenance(kind, name)
     address = path.relative_to(artefacts.ROOT).as_posix()
     made = f"{told['rows']} rows, made {told['created'][:10]} in {_duration(told['seconds'])}"
     commit = str(told["commit"])[:7]
