@@ -32,6 +32,7 @@ class Call:
         outputs: the output tensors, detached (fallback only: the local run must reproduce them).
         deltas: gradients at the outputs, by output index, for the backward pass in progress.
         backward: the prepared rule, shared by all backward passes.
+        flattened: whether dimension 0 may hold the tokens of all examples, example by example.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Call:
     outputs: list[Tensor] = field(default_factory=list)
     deltas: dict[int, Tensor] = field(default_factory=dict)
     backward: Backward | None = None
+    flattened: bool = False
 
     def refuse(self, reason: str) -> UnsupportedModuleError:
         """The error that names this module."""
@@ -93,47 +95,72 @@ class Call:
                 "its input was changed in place after the call; replace the in-place operation "
                 "(x += y) by x = x + y."
             )
+        tokens = self._tokens_in_a_row(batch)
         for delta in self.deltas.values():
-            if delta.ndim < 2 or delta.shape[0] != batch:
+            if delta.ndim < 2 or delta.shape[0] != batch * tokens:
                 raise self.refuse(
                     f"its output of shape {tuple(delta.shape)} does not keep the {batch} examples "
-                    "along dimension 0 (broadcast positions, flattened or routed tokens, time "
-                    "first); give every example its own row, position_ids included."
+                    "along dimension 0 (broadcast positions, routed tokens, time first); give "
+                    "every example its own row, position_ids included."
                 )
-        return self._by_fallback(batch) if self.rule is None else self._by_rule(self.rule)
+        if self.rule is None:
+            return self._by_fallback(batch, tokens)
+        return self._by_rule(self.rule, batch, tokens)
 
-    def _by_rule(self, rule: Rule) -> dict[str, Factor]:
+    def _tokens_in_a_row(self, batch: int) -> int:
+        """How many rows of dimension 0 belong to an example: 1, or all its tokens if flattened.
+
+        Some models put the tokens of all examples into one dimension, example by example, before
+        a layer or a router. That they stand example by example is checked from outside, by
+        scoring one example alone.
+        """
+        rows = {delta.shape[0] for delta in self.deltas.values()}
+        given = {tensor.shape[0] for tensor in self.tensors() if tensor.ndim}
+        if self.flattened and len(rows) == 1 and rows <= given and max(rows) % batch == 0:
+            return max(rows) // batch
+        return 1
+
+    def _by_rule(self, rule: Rule, batch: int, tokens: int) -> dict[str, Factor]:
+        def grouped(x: Tensor) -> Tensor:
+            return x if tokens == 1 else x.reshape(batch, tokens, *x.shape[1:])
+
         try:
             if self.backward is None:
-                self.backward = rule.prepare(self.module, self.tensors()[0].detach())
-            found = self.backward(self.deltas[0])
+                self.backward = rule.prepare(self.module, grouped(self.tensors()[0].detach()))
+            found = self.backward(grouped(self.deltas[0]))
         except NotImplementedError as error:
             raise self.refuse(f"{error}.") from error
         if missing := self.touched.keys() - found.keys():
             raise self.refuse(f"its rule returned no gradient of {', '.join(sorted(missing))}.")
         return {name: found[name] for name in self.touched}
 
-    def _by_fallback(self, batch: int) -> dict[str, Factor]:
+    def _by_fallback(self, batch: int, tokens: int) -> dict[str, Factor]:
         leaves, spec = tree_flatten(self.arguments)
+        rows = batch * tokens
         split = [
-            i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.shape[:1] == (batch,)
+            i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.shape[:1] == (rows,)
         ]
 
         def run(parameters: dict[str, Tensor], tensors: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
             for i, tensor in zip(split, tensors, strict=True):
-                filled[i] = tensor
+                filled[i] = tensor if tokens == 1 else tensor.flatten(0, 1)
             args, kwargs = tree_unflatten(filled, spec)
             outputs = torch.func.functional_call(self.module, parameters, args, kwargs)
-            return [floating(outputs)[i] for i in self.deltas]
+            found = [floating(outputs)[i] for i in self.deltas]
+            return found if tokens == 1 else [y[None] for y in found]
 
-        batched = [leaves[i].detach() for i in split]
+        def grouped(x: Tensor) -> Tensor:
+            return x if tokens == 1 else x.reshape(batch, tokens, *x.shape[1:])
+
+        batched = [grouped(leaves[i].detach()) for i in split]
+        deltas = [grouped(delta) for delta in self.deltas.values()]
         try:
-            found, outputs = per_example(run, self.touched, batched, list(self.deltas.values()))
+            found, outputs = per_example(run, self.touched, batched, deltas)
         except RuntimeError as error:
             raise self.refuse(f"it cannot run on one example: {error}") from error
         for i, got in zip(self.deltas, outputs, strict=True):
-            if not close(self.outputs[i], got):
+            if not close(grouped(self.outputs[i]), got):
                 raise self.refuse(
                     "run on one example at a time it gives other outputs than on the batch, so "
                     "its examples are not independent along dimension 0, or a hook changes them."
@@ -148,10 +175,13 @@ def floating(outputs: Any) -> list[Tensor]:
 
 
 def close(x: Tensor, y: Tensor) -> bool:
-    """Equal up to rounding: half the digits of the data type, relative to the largest entry."""
+    """Equal up to rounding, relative to the largest entry.
+
+    Half the digits of the data type, in float64 six: many norm layers compute in float32 always.
+    """
     if x.shape != y.shape:
         return False
     finite = x.abs()[torch.isfinite(x)]
     scale = float(finite.max()) if finite.numel() else 0.0
-    tolerance = torch.finfo(x.dtype).eps ** 0.5 * max(scale, 1e-30)
+    tolerance = max(torch.finfo(x.dtype).eps, 1e-12) ** 0.5 * max(scale, 1e-30)
     return bool(((x == y) | ((x - y).abs() <= tolerance)).all())

@@ -24,6 +24,8 @@ from gnuq.gradnorm.recorder import Recorder
 
 #: Maps the model's output to one scalar per example, shape (batch,), or to K, (batch, K).
 Objective = Callable[[Any], Tensor]
+#: Maps the objectives, (batch, K), to what each is multiplied by in its backward pass.
+Scale = Callable[[Tensor], Tensor]
 #: One tensor, a tuple of positional arguments, or a mapping of keyword arguments.
 Inputs = Tensor | tuple | Mapping[str, Any]
 
@@ -35,6 +37,8 @@ def squared_gradient_norms(
     *,
     batch_size: int | None = None,
     verify: bool = True,
+    scale: Scale | None = None,
+    flattened: bool = False,
 ) -> GradientNorms:
     """‖∇_θ s_b‖² for every example of a batch, exactly, with one backward pass per objective.
 
@@ -48,6 +52,11 @@ def squared_gradient_norms(
         verify: run the example with the largest norm once more, on its own, and demand the
             same norm: if dimension 0 is not the batch everywhere, or examples depend on each
             other, the two differ. Costs one example's pass; switch it off in tight loops.
+        scale: by what to multiply each objective in the backward pass; the norms are divided by
+            its square. In float16 the gradient of a small probability would vanish without it.
+        flattened: accept modules that get the tokens of all examples in one dimension, example
+            by example, as routers and experts do. Only scoring an example alone can tell that
+            they stand example by example: leave `verify` on, or do that yourself.
 
     Raises:
         ValueError: empty batch, non-finite inputs or weights, wrong shapes, an objective that
@@ -60,9 +69,13 @@ def squared_gradient_norms(
         §3, Eq. (4); the identities per layer are in `gnuq.gradnorm.rules`.
     """
     inputs = checks.prepared(model, inputs)
-    parts = [_norms(model, part, objective) for part in checks.split(inputs, batch_size)]
+    parts = [
+        _norms(model, part, objective, scale, flattened)
+        for part in checks.split(inputs, batch_size)
+    ]
     used = {name for part in parts for name in part.by_parameter}
     names = [name for name, _ in model.named_parameters() if name in used]
+    names += sorted(used.difference(names))  # weights that layers keep packed in buffers
     result = GradientNorms(
         torch.cat([part.values for part in parts]),
         {name: torch.cat([_column(part, name) for part in parts]) for name in names},
@@ -114,9 +127,11 @@ class _Pass:
 
 
 @contextmanager
-def _forward(model: nn.Module, inputs: Inputs, objective: Objective) -> Iterator[_Pass]:
+def _forward(
+    model: nn.Module, inputs: Inputs, objective: Objective, flattened: bool = False
+) -> Iterator[_Pass]:
     """Run and record; what was recorded is released at the end, also after an error."""
-    recorder = Recorder(model)
+    recorder = Recorder(model, flattened=flattened)
     try:
         with recorder.watching(), checks.deterministic():
             values = objective(checks.call(model, inputs))
@@ -128,19 +143,28 @@ def _forward(model: nn.Module, inputs: Inputs, objective: Objective) -> Iterator
         recorder.release()
 
 
-def _norms(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientNorms:
-    with _forward(model, inputs, objective) as done:
+def _norms(
+    model: nn.Module,
+    inputs: Inputs,
+    objective: Objective,
+    scale: Scale | None = None,
+    flattened: bool = False,
+) -> GradientNorms:
+    with _forward(model, inputs, objective, flattened) as done:
+        factor = torch.ones_like(done.columns) if scale is None else scale(done.columns.detach())
         uses = _use_counts(done.recorder)
         start = torch.zeros_like(widen(done.columns.detach()))
         norms = {name: start.clone() for name in uses}
         for k in range(done.columns.shape[1]):
-            for name, norm in _norms_of_one(done, k, uses).items():
-                norms[name][:, k] = norm
+            for name, norm in _norms_of_one(done, k, uses, factor[:, k]).items():
+                norms[name][:, k] = norm / widen(factor[:, k]).square()
     shape = done.values.shape
     return GradientNorms(done.values, {name: norm.reshape(shape) for name, norm in norms.items()})
 
 
-def _norms_of_one(done: _Pass, k: int, uses: dict[str, int]) -> dict[str, Tensor]:
+def _norms_of_one(
+    done: _Pass, k: int, uses: dict[str, int], factor: Tensor
+) -> dict[str, Tensor]:
     """Squared norms of objective k's gradients, by parameter, as the backward pass runs."""
     norms: dict[str, Tensor] = {}
     shared: dict[str, list[Factor]] = {}
@@ -151,7 +175,7 @@ def _norms_of_one(done: _Pass, k: int, uses: dict[str, int]) -> dict[str, Tensor
         else:  # a parameter used more than once owes cross terms: wait for all its uses
             shared.setdefault(name, []).append(factor)
 
-    _backward(done, k, consume)
+    _backward(done, k, consume, factor)
     return norms | {name: total_norm(several) for name, several in shared.items()}
 
 
@@ -169,11 +193,13 @@ def _factors(model: nn.Module, inputs: Inputs, objective: Objective) -> Gradient
     return GradientFactors(done.values, found, sizes)
 
 
-def _backward(done: _Pass, k: int, consume: Callable[[str, Factor], None]) -> None:
+def _backward(
+    done: _Pass, k: int, consume: Callable[[str, Factor], None], factor: Tensor | float = 1.0
+) -> None:
     """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
     batch, count = done.columns.shape
     direction = torch.zeros_like(done.columns)
-    direction[:, k] = 1
+    direction[:, k] = factor
 
     @torch.no_grad()
     def collect(call: Call) -> None:

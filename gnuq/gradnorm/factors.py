@@ -107,14 +107,26 @@ class Rows:
 
 @dataclass(frozen=True)
 class Dense:
-    """The gradient itself, flattened, as the one token that is left of the sum."""
+    """The gradient itself, flattened, as the one token that is left of the sum.
+
+    Attributes:
+        gradient: shape (batch, 1, parameters).
+        parts: what each token added to it, shape (batch, tokens, parameters), if the rule knows.
+    """
 
     gradient: Tokens
+    parts: Tensor | None = None
 
     @classmethod
     def of(cls, gradient: Float[Tensor, " batch *shape"]) -> Dense:
         """Flatten everything but the batch."""
         return cls(Tokens(widen(gradient).flatten(1)[:, None]))
+
+    @classmethod
+    def over(cls, parts: Float[Tensor, " batch *positions_and_shape"], kept: int = 1) -> Dense:
+        """Sum over the positions, every dimension between the first and the last `kept`."""
+        spread = widen(parts).reshape(parts.shape[0], -1, parts.shape[-kept:].numel())
+        return cls(Tokens(spread.sum(1, keepdim=True)), spread)
 
     @property
     def tokens(self) -> int:
@@ -152,6 +164,32 @@ def inner(f: Factor, g: Factor) -> Float[Tensor, " batch"]:
     if _multiplying_out_is_cheaper(f, g) or not _factored_together(f, g):
         return torch.linalg.vecdot(f.dense(), g.dense())
     return _pairs(f, g).sum((1, 2))
+
+
+def shares(uses: list[Factor]) -> list[Float[Tensor, "batch tokens"]]:
+    """How much each token of each use adds to `total_norm`; together they make it.
+
+    The share of token t is its own gradient's inner product with the whole gradient. A use whose
+    tokens cannot be told apart counts as one token.
+    """
+    whole = torch.stack([f.dense() for f in uses]).sum(0)
+    return [_against_whole(f, whole) for f in uses]
+
+
+def _against_whole(f: Factor, whole: Float[Tensor, "batch parameters"]) -> Tensor:
+    batch = whole.shape[0]
+    match f:
+        case Outer():
+            a, delta = f.inputs.values, f.outputs.values
+            matrix = whole.reshape(batch, delta.shape[-1], a.shape[-1])
+            return torch.linalg.vecdot(delta @ matrix, a)
+        case Rows():
+            table = whole.reshape(batch, f.rows, -1)
+            index = f.ids[..., None].expand(-1, -1, table.shape[-1])
+            return torch.linalg.vecdot(table.gather(1, index), f.outputs.values)
+        case Dense():
+            parts = f.gradient.values if f.parts is None else f.parts
+            return (parts @ whole[..., None])[..., 0]
 
 
 def cross(f: Factor, g: Factor) -> Float[Tensor, "batch other"]:

@@ -63,10 +63,11 @@ class Recorder:
         anchor: the one leaf of the autograd graph.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, *, flattened: bool = False) -> None:
+        self.model, self.flattened = model, flattened
         self.calls: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
+        self.names |= {id(buffer): name for name, buffer in stored_weights(model).items()}
         self.anchor = torch.zeros((), requires_grad=True)
         self._arrived: Callable[[Call], None] | None = None
         self._running: list[Call] = []
@@ -100,12 +101,14 @@ class Recorder:
             raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
         def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            self._running.append(Call(name, module, rule))
+            self._running.append(Call(name, module, rule, flattened=self.flattened))
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
             call = self._running.pop()
             if call.module is not module:
                 raise call.refuse("it raised an error that the model swallowed.")
+            if rule is not None:  # a packed weight is used by kernels that no torch function shows
+                call.touched |= {k: getattr(module, v) for k, v in rule.stored.items()}
             call.returned(args, kwargs)
             used = {id(parameter) for parameter in call.touched.values()}
             if self._running:
@@ -218,7 +221,18 @@ def _computes_with_parameters(module: nn.Module) -> bool:
     if isinstance(module, ParametrizationList):
         return False
     owned = next(module.parameters(recurse=False), None) is not None
-    return owned or is_parametrized(module)
+    rule = find_rule(module)
+    return owned or is_parametrized(module) or (rule is not None and bool(rule.stored))
+
+
+def stored_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that layers keep packed in buffers, by the name that the weight would have."""
+    found = {}
+    for name, module in model.named_modules():
+        rule = find_rule(module)
+        for weight, buffer in {} if rule is None else rule.stored.items():
+            found[f"{name}.{weight}" if name else weight] = getattr(module, buffer)
+    return found
 
 
 def _same_memory(base: Tensor, view: Tensor) -> bool:

@@ -8,8 +8,8 @@ Notation: a_t the layer's input at token t, δ_t the objective's gradient at the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,15 @@ class Rule:
 
     Attributes:
         parameters: names of the parameters that the rule covers, all of the layer's.
+        stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
+            that stands for it. Its gradient is that with respect to the unpacked weight.
         prepare: called once per forward call with the module and its input; returns the
             function of δ, which several backward passes may share.
     """
 
     parameters: frozenset[str]
     prepare: Callable[[nn.Module, Tensor], Backward]
+    stored: Mapping[str, str] = field(default_factory=dict)
 
 
 RULES: dict[type[nn.Module], Rule] = {}
@@ -61,14 +64,8 @@ def find_rule(module: nn.Module) -> Rule | None:
     """
     found = RULES.get(type(module))
     own = dict(module.named_parameters(recurse=False)).keys()
-    patched = "forward" in vars(module)
+    patched = "forward" in vars(module) and not hasattr(module, "_hf_hook")  # moves tensors only
     return None if found is None or patched or not own <= found.parameters else found
-
-
-def over_tokens(x: Tensor, kept: int = 1) -> Tensor:
-    """Sum over every dimension between the first and the last `kept`."""
-    middle = tuple(range(1, x.ndim - kept))
-    return x.sum(middle) if middle else x
 
 
 def _beside_the_batch(x: Tensor, shape: tuple[int, ...]) -> None:
@@ -83,7 +80,7 @@ def linear(module: nn.Module, a: Tensor) -> Backward:
 
     def backward(delta: Tensor) -> dict[str, Factor]:
         outputs = Tokens.of(delta)
-        bias = Dense(outputs) if delta.ndim == 2 else Dense.of(over_tokens(delta))
+        bias = Dense(outputs) if delta.ndim == 2 else Dense.over(delta)
         return {"weight": Outer(inputs, outputs), "bias": bias}  # on vectors both need ‖δ‖²
 
     return backward
@@ -115,8 +112,8 @@ def layer_norm(module: nn.Module, x: Tensor) -> Backward:
 
     def backward(delta: Tensor) -> dict[str, Factor]:
         return {
-            "weight": Dense.of(over_tokens(delta * standardised, len(shape))),
-            "bias": Dense.of(over_tokens(delta, len(shape))),
+            "weight": Dense.over(delta * standardised, len(shape)),
+            "bias": Dense.over(delta, len(shape)),
         }
 
     return backward
@@ -131,7 +128,7 @@ def rms_norm(module: nn.Module, x: Tensor) -> Backward:
     scaled = F.rms_norm(x, shape, eps=module.eps)
 
     def backward(delta: Tensor) -> dict[str, Factor]:
-        return {"weight": Dense.of(over_tokens(delta * scaled, len(shape)))}
+        return {"weight": Dense.over(delta * scaled, len(shape))}
 
     return backward
 
