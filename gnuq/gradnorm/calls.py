@@ -126,7 +126,8 @@ class Call:
 
         try:
             if self.backward is None:
-                self.backward = rule.prepare(self.module, grouped(self.tensors()[0].detach()))
+                given = self.tensors()[: rule.arguments]
+                self.backward = rule.prepare(self.module, *(grouped(x.detach()) for x in given))
             found = self.backward(grouped(self.deltas[0]))
         except NotImplementedError as error:
             raise self.refuse(f"{error}.") from error

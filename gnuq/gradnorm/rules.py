@@ -27,6 +27,7 @@ class Rule:
 
     Attributes:
         parameters: names of the parameters that the rule covers, all of the layer's.
+        arguments: how many of the call's tensors `prepare` gets.
         stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
             that stands for it. Its gradient is that with respect to the unpacked weight.
         prepare: called once per forward call with the module and its input; returns the
@@ -34,23 +35,32 @@ class Rule:
     """
 
     parameters: frozenset[str]
-    prepare: Callable[[nn.Module, Tensor], Backward]
+    prepare: Callable[..., Backward]
+    arguments: int = 1
     stored: Mapping[str, str] = field(default_factory=dict)
 
 
-RULES: dict[type[nn.Module], Rule] = {}
+#: By class, or by a class's full name, so that its package need not be imported to have a rule.
+RULES: dict[type[nn.Module] | str, Rule] = {}
 
 
-def rule(kind: type[nn.Module], *parameters: str) -> Callable[[Callable], Callable]:
+def rule(
+    kind: type[nn.Module] | str,
+    *parameters: str,
+    arguments: int = 1,
+    stored: Mapping[str, str] | None = None,
+) -> Callable[[Callable], Callable]:
     """Register the decorated function as the rule for modules whose exact type is `kind`.
 
     Args:
-        kind: the module class.
+        kind: the module class, or its full name ("package.module.Class").
         parameters: names of the parameters that the rule covers.
+        arguments: how many of the call's tensors the function gets, after the module.
+        stored: weights that the layer keeps packed in a buffer: the weight's name → the buffer's.
     """
 
-    def register(prepare: Callable[[nn.Module, Tensor], Backward]) -> Callable:
-        RULES[kind] = Rule(frozenset(parameters), prepare)
+    def register(prepare: Callable[..., Backward]) -> Callable:
+        RULES[kind] = Rule(frozenset(parameters), prepare, arguments, dict(stored or {}))
         return prepare
 
     return register
@@ -62,7 +72,8 @@ def find_rule(module: nn.Module) -> Rule | None:
     A rule must cover all of the module's own parameters: weight normalisation, for example,
     leaves the type but replaces `weight` by two others.
     """
-    found = RULES.get(type(module))
+    kind = type(module)
+    found = RULES.get(kind) or RULES.get(f"{kind.__module__}.{kind.__qualname__}")
     own = dict(module.named_parameters(recurse=False)).keys()
     patched = "forward" in vars(module) and not hasattr(module, "_hf_hook")  # moves tensors only
     return None if found is None or patched or not own <= found.parameters else found
