@@ -39,6 +39,12 @@ def _replay(options: argparse.Namespace) -> int:
     return accept.main(options.item, because=options.accept)
 
 
+def _score(options: argparse.Namespace) -> int:
+    from gnuq.scoring import command
+
+    return command.main(options)
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options; nothing heavy is imported."""
     top = argparse.ArgumentParser(prog="python -m gnuq", description=__doc__)
@@ -65,15 +71,56 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--accept", metavar="WHY", help="where it agrees, accept that the code was rewritten"
     )
+    _score_options(command("score", _score, "score a language model's answers"))
     return top
+
+
+def _score_options(score: argparse.ArgumentParser) -> None:
+    what = score.add_argument_group("what is scored")
+    what.add_argument("--question", help="a question; the prompt is 'Q: …' and, below it, 'A:'")
+    what.add_argument("--answer", help="its answer; the model's own greedy answer if omitted")
+    what.add_argument("--chat", action="store_true", help="use the model's chat template")
+    what.add_argument("--max-new-tokens", type=int, default=50, metavar="N", help="default: 50")
+    many = score.add_argument_group("many at once")
+    many.add_argument(
+        "--input",
+        metavar="FILE.jsonl",
+        help='one object a line: {"question": …, "answer": …}, or "prompt", "messages", '
+        '"answer_ids"; a run that was stopped goes on',
+    )
+    many.add_argument("--output", metavar="FILE.parquet", help="where the scores go")
+    with_what = score.add_argument_group("with what model")
+    with_what.add_argument(
+        "--model", help="a named model, a folder or a hub id; SmolLM2-135M-Instruct if omitted"
+    )
+    with_what.add_argument("--revision", help="the commit of the model on its hub")
+    with_what.add_argument("--quantisation", choices=["nf4", "fp4", "int8"])
+    with_what.add_argument("--dtype", choices=["float32", "bfloat16", "float16"])
+    with_what.add_argument("--device", help="cpu, cuda, or auto to spread over several")
+    how = score.add_argument_group("how")
+    how.add_argument(
+        "--objective",
+        default="mean_probability",
+        choices=["mean_probability", "mean_log_probability", "joint_probability", "token_average"],
+        help="what is differentiated; default: the paper's mean probability",
+    )
+    how.add_argument(
+        "--params",
+        default="all",
+        choices=["all", "autograd", "adapter", "base"],
+        help="which weights count; autograd: only what .grad would hold",
+    )
+    how.add_argument("--memory", type=float, metavar="GIB", help="for a batch's activations")
+    how.add_argument("--calibration", metavar="FILE", help="one that gnuq.calibrate has saved")
+    how.add_argument("--json", action="store_true", help="one JSON object instead of the report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can mend are told in one line."""
+    options = parser().parse_args(arguments)
     from gnuq.artefacts import ArtefactError
     from gnuq.pipeline.stages import ItemError
 
-    options = parser().parse_args(arguments)
     try:
         status: int = options.work(options)
     except (ArtefactError, ItemError) as error:

@@ -102,7 +102,7 @@ def mlp() -> nn.Module:
 
 
 def convolutional() -> nn.Module:
-    """Convolutions and batch norm (in eval mode), through the fallback."""
+    """Convolutions and batch norm (in eval mode)."""
     model = nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 3)
     )

@@ -4,10 +4,18 @@
     norms.total          # (batch, classes): ‖∇_θ p_k‖², Eq. (4), all classes at once
     norms.by_module()    # the same, split over the modules that own the weights
 
-`factors` holds gradients in factored form and their inner products, `rules` one rule per layer
-kind, `recorder` watches the forward pass, `engine` puts them together.
+`shapes` holds gradients in factored form and `factors` their inner products. `rules` has one rule
+per layer kind, as have `convolutions`, `normalisation` and `transformer_layers`. `recorder` watches
+the forward pass, `engine` puts them together.
 """
 
+# To import these is to register their rules.
+from gnuq.gradnorm import (  # noqa: F401 they register their rules
+    convolutions,
+    normalisation,
+    quantized,
+    transformer_layers,
+)
 from gnuq.gradnorm.calls import UnsupportedModuleError
 from gnuq.gradnorm.engine import gradient_factors, squared_gradient_norms
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms

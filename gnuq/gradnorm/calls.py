@@ -103,7 +103,7 @@ class Call:
                     "along dimension 0 (broadcast positions, routed tokens, time first); give "
                     "every example its own row, position_ids included."
                 )
-        if self.rule is None:
+        if self.rule is None or (tokens > 1 and not self.rule.by_token):
             return self._by_fallback(batch, tokens)
         return self._by_rule(self.rule, batch, tokens)
 

@@ -13,9 +13,21 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from gnuq.gradnorm.calls import UnsupportedModuleError
 
 
-def prepared(model: nn.Module, inputs: Any) -> Any:
+class NotFiniteError(ValueError):
+    """An objective or a norm that is NaN or infinite.
+
+    Attributes:
+        example: the first example that has one.
+    """
+
+    def __init__(self, message: str, example: int) -> None:
+        super().__init__(message)
+        self.example = example
+
+
+def prepared(model: nn.Module, inputs: Any, *, weights: bool = True) -> Any:
     """Check the model and its inputs; return the inputs detached, a mapping as a dict."""
-    ready(model)
+    ready(model, weights=weights)
     inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
     batch_of(inputs)
     leaves = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
@@ -31,8 +43,13 @@ def prepared(model: nn.Module, inputs: Any) -> Any:
     return tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, inputs)
 
 
-def ready(model: nn.Module) -> None:
-    """The model has finite parameters and is deterministic, one example apart from another."""
+def ready(model: nn.Module, *, weights: bool = True) -> None:
+    """The model has finite parameters and is deterministic, one example apart from another.
+
+    Args:
+        model: the model.
+        weights: whether to look at every weight.
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
     parameters = dict(model.named_parameters())
@@ -41,7 +58,7 @@ def ready(model: nn.Module) -> None:
     for name, parameter in parameters.items():
         if parameter.is_inference():
             raise ValueError(f"model: parameter {name!r} was made under inference_mode; reload it.")
-        if parameter.is_floating_point() and not _finite(parameter):
+        if weights and parameter.is_floating_point() and not _finite(parameter):
             raise ValueError(f"model: parameter {name!r} has NaN or infinity; reload the weights.")
     for name, module in model.named_modules():
         if _random_or_coupled(module):
@@ -199,10 +216,11 @@ def finite_result(model: nn.Module, values: Tensor, norms: Tensor) -> None:
     for name, tensor in (("objective", values), ("squared gradient norm", norms)):
         bad = (~torch.isfinite(tensor)).nonzero()
         if len(bad):
-            raise ValueError(
-                f"{name}: not finite for {len(bad)} entries, the first at example "
-                f"{int(bad[0, 0])}; check the inputs, or use a wider data type than "
-                f"{next(model.parameters()).dtype}."
+            first = int(bad[0, 0])
+            raise NotFiniteError(
+                f"{name}: not finite for {len(bad)} entries, the first at example {first}; check "
+                f"the inputs, or use a wider data type than {next(model.parameters()).dtype}.",
+                first,
             )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,9 +51,11 @@ def squared_gradient_norms(
         batch_size: split the batch into parts of this size, to bound memory.
         verify: run the example with the largest norm once more, on its own, and demand the
             same norm: if dimension 0 is not the batch everywhere, or examples depend on each
-            other, the two differ. Costs one example's pass; switch it off in tight loops.
+            other, the two differ. Costs one example's pass and a look at all weights; switch it
+            off in tight loops.
         scale: by what to multiply each objective in the backward pass; the norms are divided by
-            its square. In float16 the gradient of a small probability would vanish without it.
+            its square, in float64. In float16 the gradient of a small probability would vanish
+            without it. Called after the objective.
         flattened: accept modules that get the tokens of all examples in one dimension, example
             by example, as routers and experts do. Only scoring an example alone can tell that
             they stand example by example: leave `verify` on, or do that yourself.
@@ -68,11 +70,9 @@ def squared_gradient_norms(
     Source:
         §3, Eq. (4); the identities per layer are in `gnuq.gradnorm.rules`.
     """
-    inputs = checks.prepared(model, inputs)
-    parts = [
-        _norms(model, part, objective, scale, flattened)
-        for part in checks.split(inputs, batch_size)
-    ]
+    inputs = checks.prepared(model, inputs, weights=verify)
+    task = Task(model, objective, scale, flattened)
+    parts = [_norms(task, part) for part in checks.split(inputs, batch_size)]
     used = {name for part in parts for name in part.by_parameter}
     names = [name for name, _ in model.named_parameters() if name in used]
     names += sorted(used.difference(names))  # weights that layers keep packed in buffers
@@ -82,7 +82,7 @@ def squared_gradient_norms(
     )
     checks.finite_result(model, result.values, result.total)
     if verify:
-        _verify(model, inputs, objective, result.total)
+        _verify(task, inputs, result.total)
     return result
 
 
@@ -94,15 +94,26 @@ def gradient_factors(
     Memory: the inputs and K output gradients of every layer, not the gradients themselves.
     """
     inputs = checks.prepared(model, inputs)
-    result = _factors(model, inputs, objective)
+    task = Task(model, objective)
+    result = _factors(task, inputs)
     norms = result.squared_norms()
     checks.finite_result(model, result.values, norms)
     if verify:
-        _verify(model, inputs, objective, norms)
+        _verify(task, inputs, norms)
     return result
 
 
-def _verify(model: nn.Module, inputs: Inputs, objective: Objective, norms: Tensor) -> None:
+@dataclass(frozen=True)
+class Task:
+    """What to do with a batch; the attributes as in `squared_gradient_norms`."""
+
+    model: nn.Module
+    objective: Objective
+    scale: Scale | None = None
+    flattened: bool = False
+
+
+def _verify(task: Task, inputs: Inputs, norms: Tensor) -> None:
     """Demand the same norm of the example with the largest one when the model sees it alone."""
     batch = len(norms)
     if batch == 1:
@@ -111,14 +122,14 @@ def _verify(model: nn.Module, inputs: Inputs, objective: Objective, norms: Tenso
 
     def in_its_row(output: Any) -> Tensor:
         """The objective may hold one target per example, so it gets as many rows as before."""
-        return objective(checks.in_row(output, largest, batch))[largest : largest + 1]
+        return task.objective(checks.in_row(output, largest, batch))[largest : largest + 1]
 
-    alone = _norms(model, checks.one_of(inputs, largest), in_its_row)
+    alone = _norms(replace(task, objective=in_its_row), checks.one_of(inputs, largest))
     checks.same_alone(norms, alone.total, largest)
 
 
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """A recorded forward pass: its values, and the objectives as columns of a matrix."""
 
     recorder: Recorder
@@ -127,43 +138,49 @@ class _Pass:
 
 
 @contextmanager
-def _forward(
-    model: nn.Module, inputs: Inputs, objective: Objective, flattened: bool = False
-) -> Iterator[_Pass]:
+def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
     """Run and record; what was recorded is released at the end, also after an error."""
-    recorder = Recorder(model, flattened=flattened)
+    recorder = Recorder(task.model, flattened=task.flattened)
     try:
         with recorder.watching(), checks.deterministic():
-            values = objective(checks.call(model, inputs))
+            values = task.objective(checks.call(task.model, inputs))
         checks.objective(values, checks.batch_of(inputs), recorder.anchor)
         with torch.enable_grad():
             columns = values if values.ndim == 2 else values[:, None]
-        yield _Pass(recorder, values.detach(), columns)
+        yield Pass(recorder, values.detach(), columns)
     finally:
         recorder.release()
 
 
-def _norms(
-    model: nn.Module,
-    inputs: Inputs,
-    objective: Objective,
-    scale: Scale | None = None,
-    flattened: bool = False,
-) -> GradientNorms:
-    with _forward(model, inputs, objective, flattened) as done:
-        factor = torch.ones_like(done.columns) if scale is None else scale(done.columns.detach())
+def _norms(task: Task, inputs: Inputs) -> GradientNorms:
+    with forward(task, inputs) as done:
+        factor = scales(task, done)
         uses = _use_counts(done.recorder)
-        start = torch.zeros_like(widen(done.columns.detach()))
+        start = torch.zeros_like(descaled(widen(done.columns.detach()), factor))
         norms = {name: start.clone() for name in uses}
         for k in range(done.columns.shape[1]):
-            for name, norm in _norms_of_one(done, k, uses, factor[:, k]).items():
-                norms[name][:, k] = norm / widen(factor[:, k]).square()
+            one = None if factor is None else factor[:, k]
+            for name, norm in _norms_of_one(done, k, uses, one).items():
+                norms[name][:, k] = descaled(norm, one)
     shape = done.values.shape
     return GradientNorms(done.values, {name: norm.reshape(shape) for name, norm in norms.items()})
 
 
+def scales(task: Task, done: Pass) -> Tensor | None:
+    """What each objective is multiplied by in its backward pass, shape (batch, K)."""
+    return None if task.scale is None else task.scale(done.columns.detach())
+
+
+def descaled(norm: Tensor, factor: Tensor | None) -> Tensor:
+    """Divide by the square, in float64: a norm too small for float32 was the reason to scale."""
+    if factor is None:
+        return norm
+    widest = torch.float32 if norm.device.type == "mps" else torch.float64
+    return norm.to(widest) / factor.to(norm.device, widest).square()
+
+
 def _norms_of_one(
-    done: _Pass, k: int, uses: dict[str, int], factor: Tensor
+    done: Pass, k: int, uses: dict[str, int], factor: Tensor | None
 ) -> dict[str, Tensor]:
     """Squared norms of objective k's gradients, by parameter, as the backward pass runs."""
     norms: dict[str, Tensor] = {}
@@ -175,31 +192,38 @@ def _norms_of_one(
         else:  # a parameter used more than once owes cross terms: wait for all its uses
             shared.setdefault(name, []).append(factor)
 
-    _backward(done, k, consume, factor)
+    last = k == done.columns.shape[1] - 1
+    backward(done, towards(done, k, factor), consume, last=last)
     return norms | {name: total_norm(several) for name, several in shared.items()}
 
 
-def _factors(model: nn.Module, inputs: Inputs, objective: Objective) -> GradientFactors:
+def _factors(task: Task, inputs: Inputs) -> GradientFactors:
     found: list[dict[str, list[Factor]]] = []
 
     def keep(name: str, factor: Factor) -> None:
         found[-1].setdefault(name, []).append(factor)
 
-    with _forward(model, inputs, objective) as done:
-        for k in range(done.columns.shape[1]):
+    with forward(task, inputs) as done:
+        count = done.columns.shape[1]
+        for k in range(count):
             found.append({})
-            _backward(done, k, keep)
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+            backward(done, towards(done, k), keep, last=k == count - 1)
+    sizes = {name: parameter.numel() for name, parameter in task.model.named_parameters()}
     return GradientFactors(done.values, found, sizes)
 
 
-def _backward(
-    done: _Pass, k: int, consume: Callable[[str, Factor], None], factor: Tensor | float = 1.0
+def towards(done: Pass, k: int, factor: Tensor | None = None) -> Tensor:
+    """The gradient at the objectives that singles out objective k, times a factor."""
+    direction = torch.zeros_like(done.columns)
+    direction[:, k] = 1.0 if factor is None else factor
+    return direction
+
+
+def backward(
+    done: Pass, direction: Tensor, consume: Callable[[str, Factor], None], *, last: bool
 ) -> None:
     """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
-    batch, count = done.columns.shape
-    direction = torch.zeros_like(done.columns)
-    direction[:, k] = factor
+    batch = len(done.columns)
 
     @torch.no_grad()
     def collect(call: Call) -> None:
@@ -207,12 +231,13 @@ def _backward(
             consume(done.recorder.names[id(call.touched[local])], factor)
         call.deltas.clear()
 
-    done.recorder.run_backward(done.columns, direction, collect, last=k == count - 1)
+    done.recorder.run_backward(done.columns, direction, collect, last=last)
 
 
 def _column(part: GradientNorms, name: str) -> Tensor:
     """The norms of one parameter, zero where a part of the batch did not use it."""
-    return part.by_parameter.get(name, torch.zeros_like(widen(part.values)))
+    found = part.by_parameter
+    return found.get(name, torch.zeros_like(next(iter(found.values()))))
 
 
 def _use_counts(recorder: Recorder) -> dict[str, int]:

@@ -1,148 +1,37 @@
-"""Per-example gradients kept as factors, and their inner products without ever multiplying out.
+"""Inner products of per-example gradients, without ever multiplying the gradients out.
 
-The gradient of example b with respect to one parameter is a sum over that example's tokens t
-(positions, pixels; one token for a plain vector). Three shapes cover every layer kind:
+An inner product of two gradients (their shapes: `gnuq.gradnorm.shapes`) needs only a matrix over
+pairs of tokens, M[t, s]:
 
-    Outer   Σ_t δ_t a_tᵀ                a linear map: inputs a, output gradients δ
-    Rows    Σ_t e[id_t] δ_tᵀ            a table look-up: row id_t receives δ_t
-    Dense   the gradient itself          biases, norm layers, and the generic fallback
-
-An inner product of two gradients needs only a matrix over pairs of tokens, M[t, s]:
-
-    Outer·Outer  ⟨a_t, a_s⟩ ⟨δ_t, δ_s⟩      Rows·Rows  [id_t = id_s] ⟨δ_t, δ_s⟩
-    Rows·Outer   ⟨δ_t, a_s⟩ ε_s[id_t]       (ε: the output gradients of the outer factor)
+    Outer·Outer    ⟨a_t, a_s⟩ ⟨δ_t, δ_s⟩       Rows·Rows  [id_t = id_s] ⟨δ_t, δ_s⟩
+    Rows·Outer     ⟨δ_t, a_s⟩ ε_s[id_t]        (ε: the output gradients of the outer factor)
+    Routed·Routed  [expert_t = expert_s] ⟨a_t, a_s⟩ ⟨δ_t, δ_s⟩, summed over the slots
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from gnuq.gradnorm.shapes import Dense, Factor, Outer, Routed, Rows, Tokens, widen
 
-def widen(x: Tensor) -> Tensor:
-    """`x` in float32 if it is a half-precision tensor, whose squares would underflow."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """One vector a token, shape (batch, tokens, features), with a cached Gram matrix."""
-
-    values: Float[Tensor, "batch tokens features"]
-
-    @classmethod
-    def of(cls, x: Float[Tensor, " batch *positions features"]) -> Tokens:
-        """All dimensions between the first and the last become one of tokens."""
-        return cls(widen(x).reshape(x.shape[0], -1, x.shape[-1]))
-
-    @cached_property
-    def gram(self) -> Float[Tensor, "batch tokens tokens"]:
-        """⟨x_t, x_s⟩ for every pair of tokens of an example."""
-        if self.values.shape[1] == 1:  # one pass over the memory, where a product takes two
-            return torch.linalg.vector_norm(self.values, dim=-1).square()[..., None]
-        return self.values @ self.values.mT
-
-    def against(self, other: Tokens) -> Float[Tensor, "batch tokens others"]:
-        """⟨x_t, y_s⟩ for every pair of tokens of an example."""
-        if other is self:
-            return self.gram
-        if self.values.shape[1] == other.values.shape[1] == 1:
-            return torch.linalg.vecdot(self.values, other.values)[..., None]
-        return self.values @ other.values.mT
-
-    def flat(self) -> Tokens:
-        """All tokens of all examples as those of one example."""
-        return Tokens(self.values.reshape(1, -1, self.values.shape[-1]))
-
-
-@dataclass(frozen=True)
-class Outer:
-    """Σ_t δ_t a_tᵀ, a gradient of shape (outputs, inputs)."""
-
-    inputs: Tokens
-    outputs: Tokens
-
-    @property
-    def tokens(self) -> int:
-        """Tokens per example."""
-        return self.inputs.values.shape[1]
-
-    def flat(self) -> Outer:
-        """The tokens of all examples as those of one."""
-        return Outer(self.inputs.flat(), self.outputs.flat())
-
-    def dense(self) -> Float[Tensor, "batch parameters"]:
-        """The gradient multiplied out, row-major."""
-        return (self.outputs.values.mT @ self.inputs.values).flatten(1)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Σ_t e[id_t] δ_tᵀ, a gradient of shape (rows, features)."""
-
-    ids: Int[Tensor, "batch tokens"]
-    outputs: Tokens
-    rows: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens per example."""
-        return self.ids.shape[1]
-
-    def flat(self) -> Rows:
-        """The tokens of all examples as those of one."""
-        return Rows(self.ids.reshape(1, -1), self.outputs.flat(), self.rows)
-
-    def dense(self) -> Float[Tensor, "batch parameters"]:
-        """The gradient multiplied out, row-major."""
-        values = self.outputs.values
-        table = values.new_zeros(values.shape[0], self.rows, values.shape[-1])
-        index = self.ids[..., None].expand_as(values)
-        return table.scatter_add_(1, index, values).flatten(1)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """The gradient itself, flattened, as the one token that is left of the sum.
-
-    Attributes:
-        gradient: shape (batch, 1, parameters).
-        parts: what each token added to it, shape (batch, tokens, parameters), if the rule knows.
-    """
-
-    gradient: Tokens
-    parts: Tensor | None = None
-
-    @classmethod
-    def of(cls, gradient: Float[Tensor, " batch *shape"]) -> Dense:
-        """Flatten everything but the batch."""
-        return cls(Tokens(widen(gradient).flatten(1)[:, None]))
-
-    @classmethod
-    def over(cls, parts: Float[Tensor, " batch *positions_and_shape"], kept: int = 1) -> Dense:
-        """Sum over the positions, every dimension between the first and the last `kept`."""
-        spread = widen(parts).reshape(parts.shape[0], -1, parts.shape[-kept:].numel())
-        return cls(Tokens(spread.sum(1, keepdim=True)), spread)
-
-    @property
-    def tokens(self) -> int:
-        """One: the sum over tokens has been taken."""
-        return 1
-
-    def flat(self) -> Dense:
-        """The gradients of all examples as tokens of one."""
-        return Dense(self.gradient.flat())
-
-    def dense(self) -> Float[Tensor, "batch parameters"]:
-        """The gradient."""
-        return self.gradient.values[:, 0]
-
-
-Factor = Outer | Rows | Dense
+__all__ = [
+    "Dense",
+    "Factor",
+    "Outer",
+    "Routed",
+    "Rows",
+    "Tokens",
+    "cross",
+    "inner",
+    "shares",
+    "squared_norm",
+    "total_norm",
+    "widen",
+]
 
 
 def squared_norm(factor: Factor) -> Float[Tensor, " batch"]:
@@ -161,19 +50,49 @@ def total_norm(uses: list[Factor]) -> Float[Tensor, " batch"]:
 
 def inner(f: Factor, g: Factor) -> Float[Tensor, " batch"]:
     """⟨F_b, G_b⟩ for every example b, two gradients of the same parameter."""
-    if _multiplying_out_is_cheaper(f, g) or not _factored_together(f, g):
-        return torch.linalg.vecdot(f.dense(), g.dense())
-    return _pairs(f, g).sum((1, 2))
+    factored = _factored_together(f, g)
+    if factored and not _multiplying_out_is_cheaper(f, g):
+        return _summed_pairs(f, g)
+    if factored and isinstance(f, Routed) and isinstance(g, Routed):
+        return _expert_by_expert(f, g)
+    return torch.linalg.vecdot(f.dense(), g.dense())
 
 
-def shares(uses: list[Factor]) -> list[Float[Tensor, "batch tokens"]]:
+def _expert_by_expert(f: Routed, g: Routed) -> Float[Tensor, " batch"]:
+    """The sum over experts: no more than one expert's gradient is ever multiplied out."""
+    total = f.inputs.values.new_zeros(len(f.experts))
+    for expert in set(f.used).intersection(g.used):
+        part = f.part(expert)
+        total = total + inner(part, part if g is f else g.part(expert))
+    return total
+
+
+def shares(uses: list[Factor]) -> list[Float[Tensor, " batch *positions"]]:
     """How much each token of each use adds to `total_norm`; together they make it.
 
     The share of token t is its own gradient's inner product with the whole gradient. A use whose
-    tokens cannot be told apart counts as one token.
+    tokens cannot be told apart counts as one token; one with several dimensions of positions
+    (tokens and heads, say) keeps them.
     """
+    routed = [f for f in uses if isinstance(f, Routed)]
+    if len(routed) == len(uses) and len({f.count for f in routed}) == 1:
+        return [_against_parts(f, lambda expert: _whole_part(routed, expert)) for f in routed]
     whole = torch.stack([f.dense() for f in uses]).sum(0)
     return [_against_whole(f, whole) for f in uses]
+
+
+def _whole_part(uses: list[Routed], expert: int) -> Float[Tensor, "batch parameters"]:
+    """One expert's gradient, multiplied out and summed over the uses."""
+    return torch.stack([f.part(expert).dense() for f in uses if expert in f.used]).sum(0)
+
+
+def _against_parts(f: Routed, whole: Callable[[int], Tensor]) -> Float[Tensor, "batch tokens"]:
+    """The shares of a routed factor's tokens, given the whole gradient of each expert."""
+    found = f.inputs.values.new_zeros(len(f.experts), f.experts[0].numel())
+    for expert in f.used:
+        pairs, _ = f.sent(expert)
+        found.scatter_add_(1, pairs, _against_whole(f.part(expert), whole(expert)))
+    return found.reshape(f.experts.shape).sum(2)
 
 
 def _against_whole(f: Factor, whole: Float[Tensor, "batch parameters"]) -> Tensor:
@@ -187,9 +106,12 @@ def _against_whole(f: Factor, whole: Float[Tensor, "batch parameters"]) -> Tenso
             table = whole.reshape(batch, f.rows, -1)
             index = f.ids[..., None].expand(-1, -1, table.shape[-1])
             return torch.linalg.vecdot(table.gather(1, index), f.outputs.values)
+        case Routed():
+            table = whole.reshape(batch, f.count, -1)
+            return _against_parts(f, lambda expert: table[:, expert])
         case Dense():
             parts = f.gradient.values if f.parts is None else f.parts
-            return (parts @ whole[..., None])[..., 0]
+            return torch.einsum("b...p,bp->b...", parts, whole)
 
 
 def cross(f: Factor, g: Factor) -> Float[Tensor, "batch other"]:
@@ -202,16 +124,25 @@ def cross(f: Factor, g: Factor) -> Float[Tensor, "batch other"]:
 
 def _factored_together(f: Factor, g: Factor) -> bool:
     """Whether `_pairs` knows the two shapes; a dense gradient must be met by a dense one."""
-    return isinstance(f, Dense) == isinstance(g, Dense)
+    if isinstance(f, Routed) and isinstance(g, Routed):
+        return f.count == g.count  # grouped convolutions may share a weight in other groups
+    alone = Dense | Routed
+    return type(f) is type(g) or not (isinstance(f, alone) or isinstance(g, alone))
 
 
 def _multiplying_out_is_cheaper(f: Factor, g: Factor) -> bool:
     """For long sequences the product (outputs × inputs) is smaller than the pairs of tokens."""
-    if not (isinstance(f, Outer) and isinstance(g, Outer)):
+    if not isinstance(f, Outer | Routed) or not isinstance(g, Outer | Routed):
         return False
     inputs, outputs = f.inputs.values.shape[-1], f.outputs.values.shape[-1]
-    gram = f.tokens * g.tokens * (inputs + outputs)
-    return f.tokens > 1 and gram > (f.tokens + g.tokens) * inputs * outputs / 2
+    mine, theirs = _terms(f), _terms(g)
+    gram = mine * theirs * (inputs + outputs)
+    return mine > 1 and gram > (mine + theirs) * inputs * outputs / 2
+
+
+def _terms(f: Outer | Routed) -> int:
+    """How many outer products an example's gradient is the sum of."""
+    return f.tokens if isinstance(f, Outer) else f.tokens * f.experts.shape[2]
 
 
 def _pairs(f: Factor, g: Factor) -> Float[Tensor, "batch tokens others"]:
@@ -223,9 +154,32 @@ def _pairs(f: Factor, g: Factor) -> Float[Tensor, "batch tokens others"]:
             return f.gradient.against(g.gradient)
         case Rows(), Rows():
             return (f.ids[:, :, None] == g.ids[:, None, :]) * f.outputs.against(g.outputs)
+        case Routed(), Routed():
+            return _routed_pairs(f, g)
         case Rows(), Outer():
             index = f.ids[:, None, :].expand(-1, g.tokens, -1)
             return f.outputs.against(g.inputs) * g.outputs.values.gather(2, index).mT
         case Outer(), Rows():
             return _pairs(g, f).mT
     raise TypeError(f"no factored product of {type(f).__name__} and {type(g).__name__}.")
+
+
+def _summed_pairs(f: Factor, g: Factor) -> Float[Tensor, " batch"]:
+    """Σ_t Σ_s M[t, s], for two outer products without M."""
+    if isinstance(f, Outer) and isinstance(g, Outer):
+        a, delta = f.inputs.against(g.inputs), f.outputs.against(g.outputs)
+        return torch.linalg.vecdot(a.flatten(1), delta.flatten(1))
+    return _pairs(f, g).sum((1, 2))
+
+
+def _routed_pairs(f: Routed, g: Routed) -> Float[Tensor, "batch tokens others"]:
+    """Both sides' inner products, summed over the slots that went to the same expert."""
+
+    def by_slot(x: Tokens, y: Tokens) -> Float[Tensor, "batch tokens mine others theirs"]:
+        found = x.against(y)
+        mine, theirs = found.shape[1] // f.tokens, found.shape[2] // g.tokens
+        return found.reshape(-1, f.tokens, mine, g.tokens, theirs)
+
+    known = (f.experts >= 0) & (f.experts < f.count)
+    met = (f.experts[..., None, None] == g.experts[:, None, None]) & known[..., None, None]
+    return (by_slot(f.inputs, g.inputs) * by_slot(f.outputs, g.outputs) * met).sum((2, 4))

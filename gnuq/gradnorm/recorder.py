@@ -67,7 +67,8 @@ class Recorder:
         self.model, self.flattened = model, flattened
         self.calls: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
-        self.names |= {id(buffer): name for name, buffer in stored_weights(model).items()}
+        self.stored = stored_weights(model)  # held: a layer may replace one, and ids are reused
+        self.names = {id(stored): name for name, stored in self.stored.items()} | self.names
         self.anchor = torch.zeros((), requires_grad=True)
         self._arrived: Callable[[Call], None] | None = None
         self._running: list[Call] = []
@@ -107,8 +108,9 @@ class Recorder:
             call = self._running.pop()
             if call.module is not module:
                 raise call.refuse("it raised an error that the model swallowed.")
-            if rule is not None:  # a packed weight is used by kernels that no torch function shows
-                call.touched |= {k: getattr(module, v) for k, v in rule.stored.items()}
+            for weight, stored in _stored(module).items():  # kernels use it that are not seen
+                call.touched[weight] = stored
+                self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
             call.returned(args, kwargs)
             used = {id(parameter) for parameter in call.touched.values()}
             if self._running:
@@ -129,6 +131,8 @@ class Recorder:
                 "its gradient would be missed. Call the owning module, or move the use into one."
             )
         call = self._running[-1]
+        if any(id(stored) == parameter for stored in _stored(call.module).values()):
+            return  # counted when the call returns
         own = call.module.named_parameters(recurse=call.rule is None, remove_duplicate=False)
         local = [key for key, value in own if id(value) == parameter]
         if not local:
@@ -157,16 +161,18 @@ class Recorder:
         return tree_unflatten(leaves, spec)
 
     def _attach(self, call: Call, output: Tensor, index: int) -> Tensor:
-        if call.rule is None:
+        if call.rule is None or (call.flattened and not call.rule.by_token):
             call.outputs.append(output.detach().clone())
         if call.rule is None or not output.requires_grad:  # a fallback may return its own input
             output = _Attach.apply(output, self.anchor)
         base = output._base
-        if base is not None and not _same_memory(base, output):
+        if base is not None and not (base.requires_grad and _same_memory(base, output)):
             output, base = _Attach.apply(output, self.anchor), None
         shape = output.shape
 
-        def receive(delta: Tensor) -> None:
+        def receive(delta: Tensor | None) -> None:
+            if delta is None:
+                raise call.refuse("what follows it has no backward pass (an inference kernel).")
             self._receive(call, index, delta.reshape(shape))
 
         # A later in-place change gives a view, but not its base, a new history without our hook.
@@ -227,12 +233,18 @@ def _computes_with_parameters(module: nn.Module) -> bool:
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights that layers keep packed in buffers, by the name that the weight would have."""
-    found = {}
-    for name, module in model.named_modules():
-        rule = find_rule(module)
-        for weight, buffer in {} if rule is None else rule.stored.items():
-            found[f"{name}.{weight}" if name else weight] = getattr(module, buffer)
-    return found
+    return {
+        f"{name}.{weight}".lstrip("."): stored
+        for name, module in model.named_modules()
+        for weight, stored in _stored(module).items()
+    }
+
+
+def _stored(module: nn.Module) -> dict[str, Tensor]:
+    """What stands for a layer's packed weights, by weight; a bias may be absent."""
+    rule = find_rule(module)
+    found = {k: getattr(module, v) for k, v in ({} if rule is None else rule.stored).items()}
+    return {weight: stored for weight, stored in found.items() if stored is not None}
 
 
 def _same_memory(base: Tensor, view: Tensor) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class Rule:
     Attributes:
         parameters: names of the parameters that the rule covers, all of the layer's.
         arguments: how many of the call's tensors `prepare` gets.
+        by_token: whether it may get an input with the tokens in a dimension of their own where
+            the model put them into dimension 0 (`flattened`).
         stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
             that stands for it. Its gradient is that with respect to the unpacked weight.
         prepare: called once per forward call with the module and its input; returns the
@@ -37,6 +40,7 @@ class Rule:
     parameters: frozenset[str]
     prepare: Callable[..., Backward]
     arguments: int = 1
+    by_token: bool = True
     stored: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -48,6 +52,7 @@ def rule(
     kind: type[nn.Module] | str,
     *parameters: str,
     arguments: int = 1,
+    by_token: bool = True,
     stored: Mapping[str, str] | None = None,
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function as the rule for modules whose exact type is `kind`.
@@ -56,11 +61,13 @@ def rule(
         kind: the module class, or its full name ("package.module.Class").
         parameters: names of the parameters that the rule covers.
         arguments: how many of the call's tensors the function gets, after the module.
+        by_token: False for layers that tell their dimensions apart by their order.
         stored: weights that the layer keeps packed in a buffer: the weight's name → the buffer's.
     """
 
     def register(prepare: Callable[..., Backward]) -> Callable:
-        RULES[kind] = Rule(frozenset(parameters), prepare, arguments, dict(stored or {}))
+        covered = frozenset(parameters)
+        RULES[kind] = Rule(covered, prepare, arguments, by_token, dict(stored or {}))
         return prepare
 
     return register
@@ -79,6 +86,29 @@ def find_rule(module: nn.Module) -> Rule | None:
     return None if found is None or patched or not own <= found.parameters else found
 
 
+@dataclass(frozen=True)
+class _Kept(Tokens):
+    """Tokens, and the tensor that they were made of: its memory must not be used again."""
+
+    source: Tensor
+
+
+#: Inputs by where they lie in memory, for as long as a rule holds them.
+_SHARED: WeakValueDictionary[tuple, Tokens] = WeakValueDictionary()
+
+
+def shared(a: Tensor) -> Tokens:
+    """The tokens of a layer's input, one object for all layers that were given the same tensor.
+
+    Query, key and value projections share their input, and so its Gram matrix.
+    """
+    key = (a.data_ptr(), a._version, a.shape, a.stride(), a.dtype, a.device)
+    found = _SHARED.get(key)
+    if found is None:
+        found = _SHARED[key] = _Kept(Tokens.of(a).values, a)
+    return found
+
+
 def _beside_the_batch(x: Tensor, shape: tuple[int, ...]) -> None:
     if x.ndim <= len(shape):
         raise NotImplementedError("it normalises over the batch, so examples are not independent")
@@ -87,7 +117,7 @@ def _beside_the_batch(x: Tensor, shape: tuple[int, ...]) -> None:
 @rule(nn.Linear, "weight", "bias")
 def linear(module: nn.Module, a: Tensor) -> Backward:
     """y_t = W a_t + b:  ∇W = Σ_t δ_t a_tᵀ,  ∇b = Σ_t δ_t."""
-    inputs = Tokens.of(a)
+    inputs = shared(a)
 
     def backward(delta: Tensor) -> dict[str, Factor]:
         outputs = Tokens.of(delta)

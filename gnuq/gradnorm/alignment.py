@@ -1,0 +1,179 @@
+"""How several objectives of one example share the gradient of their weighted sum.
+
+Write s̄ = Σ_k w_k s_k, as the mean probability of an answer is of its tokens' probabilities. Then
+
+    ‖∇s̄‖² = Σ_k w_k ⟨∇s_k, ∇s̄⟩ = Σ_t ⟨g_t, ∇s̄⟩
+
+where g_t is the part of the gradient that arises at token t of the layers' inputs. The first sum
+splits the norm over the objectives, the second over the positions. One forward pass, K + 1
+backward passes; only the factors of ∇s̄ are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gnuq.gradnorm import checks
+from gnuq.gradnorm.engine import (
+    Inputs,
+    Objective,
+    Pass,
+    Scale,
+    Task,
+    backward,
+    descaled,
+    forward,
+    scales,
+    towards,
+)
+from gnuq.gradnorm.factors import Dense, Factor, inner, shares, total_norm
+
+Uses = dict[str, list[Factor]]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Squared norms and inner products of K gradients with that of their weighted sum.
+
+    Attributes:
+        values: the objectives s_k.
+        squared_norms: ‖∇s_k‖².
+        aligned: ⟨∇s_k, ∇s̄⟩; weighted by w_k they sum to ‖∇s̄‖².
+        total: ‖∇s̄‖².
+        positions: by parameter name, one entry for each use of it: what each position adds to
+            ‖∇s̄‖², in one dimension or several (tokens and heads, say).
+        unsplit: what uses add whose tokens cannot be told apart.
+    """
+
+    values: Float[Tensor, "batch objectives"]
+    squared_norms: Float[Tensor, "batch objectives"]
+    aligned: Float[Tensor, "batch objectives"]
+    total: Float[Tensor, " batch"]
+    positions: dict[str, list[Float[Tensor, " batch *positions"]]]
+    unsplit: Float[Tensor, " batch"]
+
+
+def alignment(
+    model: nn.Module,
+    inputs: Inputs,
+    objective: Objective,
+    weights: Float[Tensor, "batch objectives"],
+    *,
+    scale: Scale | None = None,
+    flattened: bool = False,
+    counts: Collection[str] | None = None,
+) -> Alignment:
+    """Gradients of K objectives against the gradient of Σ_k w_k s_k.
+
+    Args:
+        model: as for `squared_gradient_norms`.
+        inputs: as there.
+        objective: maps the model's output to (batch, K).
+        weights: w, shape (batch, K).
+        scale: as there.
+        flattened: as there.
+        counts: names of the parameters that count; all if omitted.
+
+    Raises:
+        ValueError, TypeError, UnsupportedModuleError: as there.
+
+    Source:
+        §3.4, Eq. (10): with w = 1/T its double sum over tokens, row by row.
+    """
+    inputs = checks.prepared(model, inputs)
+    task = Task(model, objective, scale, flattened)
+    with forward(task, inputs) as done:
+        if weights.shape != done.columns.shape:
+            raise ValueError(
+                f"weights: shape {tuple(weights.shape)}; the objectives have "
+                f"{tuple(done.columns.shape)}."
+            )
+        return _aligned(done, weights.to(done.columns), scales(task, done), counts)
+
+
+def _aligned(
+    done: Pass, weights: Tensor, factor: Tensor | None, counts: Collection[str] | None
+) -> Alignment:
+    # One factor for the whole sum, so that the weights stay what they are.
+    common = None if factor is None else factor.amin(1, keepdim=True).expand_as(factor)
+    direction = weights if common is None else weights * common
+    whole = _uses(done, direction, counts, last=False)
+    norms, aligned, count = [], [], weights.shape[1]
+    for k in range(count):
+        one_factor = None if factor is None else factor[:, k]
+        one = _uses(done, towards(done, k, one_factor), counts, last=k == count - 1)
+        own = torch.stack([total_norm(uses) for uses in one.values()]).sum(0)
+        with_all = torch.stack([_against(uses, whole[name]) for name, uses in one.items()]).sum(0)
+        norms.append(descaled(own, one_factor))
+        both = None if factor is None else (factor[:, k] * common[:, k]).sqrt()
+        aligned.append(descaled(with_all, both))
+    once = None if common is None else common[:, 0]
+    positions: dict[str, list[Tensor]] = {}
+    total = unsplit = torch.zeros_like(norms[0])
+    for name, uses in whole.items():
+        for use, share in zip(uses, shares(uses), strict=True):
+            added = descaled(share.movedim(0, -1), once).movedim(-1, 0).to(total)
+            total = total + added.flatten(1).sum(1)
+            if isinstance(use, Dense) and use.parts is None:
+                unsplit = unsplit + added.flatten(1).sum(1)
+            else:
+                positions.setdefault(name, []).append(added)
+    squared_norms = torch.stack(norms, 1)
+    checks.finite_result(done.recorder.model, done.values, squared_norms)
+    return Alignment(done.values, squared_norms, torch.stack(aligned, 1), total, positions, unsplit)
+
+
+def _uses(done: Pass, direction: Tensor, counts: Collection[str] | None, *, last: bool) -> Uses:
+    """All gradients of one backward pass, by parameter, in factored form."""
+    found: Uses = {}
+
+    def keep(name: str, factor: Factor) -> None:
+        if counts is None or name in counts:
+            found.setdefault(name, []).append(factor)
+
+    backward(done, direction, keep, last=last)
+    return found
+
+
+def _against(uses: list[Factor], others: list[Factor]) -> Float[Tensor, " batch"]:
+    """⟨Σ_u F_u, Σ_v G_v⟩."""
+    return torch.stack([inner(f, g) for f in uses for g in others]).sum(0)
+
+
+def gram(
+    model: nn.Module,
+    inputs: Inputs,
+    objective: Objective,
+    *,
+    scale: Scale | None = None,
+    flattened: bool = False,
+) -> Float[Tensor, "batch objectives objectives"]:
+    """⟨∇s_k, ∇s_l⟩ for every pair of an example's objectives.
+
+    The factors of all K gradients are kept: memory grows with K. Arguments and errors as for
+    `alignment`.
+    """
+    inputs = checks.prepared(model, inputs)
+    task = Task(model, objective, scale, flattened)
+    with forward(task, inputs) as done:
+        factor, count = scales(task, done), done.columns.shape[1]
+        one = [None if factor is None else factor[:, k] for k in range(count)]
+        uses = [
+            _uses(done, towards(done, k, one[k]), None, last=k == count - 1) for k in range(count)
+        ]
+    rows = []
+    for k in range(count):
+        row = [_together(uses[k], uses[m]) for m in range(k + 1)]
+        both = [None if (a := one[k]) is None else (a * one[m]).sqrt() for m in range(k + 1)]
+        rows.append([descaled(x, f) for x, f in zip(row, both, strict=True)])
+    lower = torch.stack([torch.stack([*r, *[r[0] * 0] * (count - len(r))], 1) for r in rows], 1)
+    return lower + lower.tril(-1).mT
+
+
+def _together(mine: Uses, others: Uses) -> Float[Tensor, " batch"]:
+    return torch.stack([_against(uses, others[name]) for name, uses in mine.items()]).sum(0)

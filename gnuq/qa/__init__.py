@@ -1,0 +1,1 @@
+"""Question-answering experiments: the questions, and what the models make of them."""

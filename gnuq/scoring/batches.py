@@ -1,0 +1,90 @@
+"""Batches of answers of similar length, sized to a memory budget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from gnuq.gradnorm.quantized_checks import coupled_layers
+from gnuq.scoring.examples import Example, ScoreError
+from gnuq.scoring.passes import device_of
+
+#: What a pass keeps, in units of the layers' inputs and outputs; measured in the tests.
+KEPT = 1.5
+#: The tensors of size vocabulary that a token of an answer costs at the same time, in float32.
+LOGITS = 4
+
+
+def bytes_per_token(model: nn.Module) -> int:
+    """About what one token's activations take: the inputs and outputs of all weight layers."""
+    width = 0
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    for module in model.modules():
+        sizes = [getattr(module, name, None) for name in ("in_features", "out_features")]
+        if all(isinstance(size, int) for size in sizes) and module is not head:
+            width += sum(size for size in sizes if size)
+        elif (weight := getattr(module, "weight", None)) is not None and weight.ndim == 1:
+            width += 2 * len(weight)  # a norm layer
+    return int(KEPT * width * dtype_of(model).itemsize)
+
+
+def bytes_per_answer_token(model: nn.Module) -> int:
+    """What the logits of one token of an answer take, and what is computed from them."""
+    config = model.config
+    return LOGITS * 4 * int(getattr(config, "vocab_size", 0))  # type: ignore[arg-type]
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The data type that the model computes in."""
+    found = getattr(model, "dtype", None)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def budget_of(model: nn.Module, memory: float | None) -> float:
+    """Bytes for the activations of a batch.
+
+    Args:
+        model: says which device.
+        memory: GiB; if omitted, half of what is free on a GPU, an eighth of a CPU's memory.
+
+    Raises:
+        ScoreError: not positive.
+    """
+    if memory is not None:
+        if not memory > 0:
+            raise ScoreError(f"memory: {memory} GiB; give a positive number.")
+        return memory * 2**30
+    device = device_of(model)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
+    return 2.0 * 2**30
+
+
+def batches(
+    model: nn.Module, examples: Sequence[Example], budget: Callable[[], float]
+) -> Iterator[list[int]]:
+    """Indices of the examples of one batch after the other, the longest first.
+
+    A batch takes as many as fit the budget, at least one; the longest comes first, so that a run
+    that does not fit fails at once. The budget is asked for each batch: it may shrink. Layers that
+    couple the examples of a batch (8-bit ones with a threshold for outliers) get them one by one.
+    """
+    per_token, per_answer = bytes_per_token(model), bytes_per_answer_token(model)
+    alone = bool(coupled_layers(model))
+    waiting = sorted(range(len(examples)), key=lambda i: (-len(examples[i]), i))
+    while waiting:
+        length, answer, count = len(examples[waiting[0]]), 0, 0
+        for i in waiting:
+            answer = max(answer, len(examples[i].answer))
+            if count and (
+                alone or (count + 1) * (length * per_token + answer * per_answer) > budget()
+            ):
+                break
+            count += 1
+        yield waiting[:count]
+        waiting = waiting[count:]

@@ -1,0 +1,223 @@
+"""`python -m gnuq score`: one question, or a file of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gnuq.gradnorm import UnsupportedModuleError
+from gnuq.language_models import Loaded, ModelError, generate, load
+from gnuq.scoring import files, models, reference, report
+from gnuq.scoring.calibration import Calibration
+from gnuq.scoring.examples import Encoder, ScoreError
+from gnuq.scoring.questions import asked
+from gnuq.scoring.score import score
+from gnuq.scoring.scores import Scores
+from gnuq.scoring.settings import Settings
+
+
+def main(options: argparse.Namespace) -> int:
+    """Score what the options ask for; what a user can mend is told in one line.
+
+    Returns:
+        0; 1 if lines of a file could not be scored; 2 if nothing could.
+    """
+    _quiet()
+    try:
+        return _file(options) if options.input else _question(options)
+    except (ScoreError, ModelError, UnsupportedModuleError) as error:
+        print(f"python -m gnuq score: {error}", file=sys.stderr)
+        return 2
+
+
+def _quiet() -> None:
+    """No progress bars and notes of the libraries: the report is the output."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _load(options: argparse.Namespace) -> Loaded:
+    return load(
+        options.model,
+        revision=options.revision,
+        quantisation=options.quantisation,
+        dtype=options.dtype,
+        device=options.device,
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        model=(
+            options.model,
+            options.revision,
+            options.quantisation,
+            options.dtype,
+            options.device,
+        ),
+        objective=options.objective,
+        params=options.params,
+        chat=options.chat,
+        max_new_tokens=options.max_new_tokens,
+        memory=options.memory,
+    )
+
+
+def _question(options: argparse.Namespace) -> int:
+    if options.question is None:
+        raise ScoreError("--question or --input: give a question, or a file of them.")
+    loaded, settings = _load(options), _settings(options)
+    told = {"question": options.question}
+    if options.answer is not None:
+        told["answer"] = options.answer
+    prompt, answer = asked(told, settings.chat)
+    if answer is None:
+        encoder = Encoder(loaded.tokenizer, settings.chat, ends=models.end_tokens(loaded.model))
+        prompt = encoder.prompt(prompt)
+        answer = _greedy(loaded, prompt, settings.max_new_tokens)
+    scores = score(
+        loaded.model,
+        loaded.tokenizer,
+        [prompt],
+        [answer],
+        objective=settings.objective,
+        params=settings.params,
+        chat=settings.chat,
+        memory=settings.memory,
+    )
+    _show(options, loaded, scores)
+    return 0
+
+
+def _greedy(loaded: Loaded, prompt: Sequence[int], length: int) -> tuple[int, ...]:
+    (found,) = generate(loaded.model, loaded.tokenizer, [prompt], max_new_tokens=length)
+    if not found.ids:
+        raise ScoreError("--question: the model's own answer is empty; give one with --answer.")
+    return found.ids
+
+
+def _show(options: argparse.Namespace, loaded: Loaded, scores: Scores) -> None:
+    (row,) = scores.to_frame().to_dict("records")
+    told = _meaning(options, loaded, scores)
+    split = scores.objective == "mean_probability"
+    tokens = scores.by_token(0) if split else None
+    if options.json:
+        print(json.dumps(_as_json(options, loaded, row, told, tokens), ensure_ascii=False))
+        return
+    prompt = loaded.tokenizer.decode(scores.examples[0].prompt, skip_special_tokens=True)
+    print(
+        report.report(
+            prompt,
+            tokens,
+            row,
+            {name: text for name, (text, _) in told.items()},
+            model=_described(loaded),
+            colour=report.coloured(sys.stdout),
+        )
+    )
+
+
+def _described(loaded: Loaded) -> str:
+    """The model, how its weights are stored, and at which revision."""
+    parts = [loaded.quantisation or loaded.dtype]
+    if loaded.revision is not None:
+        parts.append(loaded.revision[:19])
+    return f"{loaded.name} ({', '.join(parts)})"
+
+
+def _meaning(
+    options: argparse.Namespace, loaded: Loaded, scores: Scores
+) -> dict[str, tuple[str, float]]:
+    """What the level of each score means, in words and as a number, where that is known."""
+    found: dict[str, tuple[str, float]] = {}
+    calibration, of = None, "the calibration's answers"
+    if options.calibration is not None:
+        calibration = Calibration.load(options.calibration)
+    elif scores.objective == "mean_probability" and options.params == "all":
+        known = reference.find(loaded)
+        if known is not None:
+            calibration, of = known.calibration, known.of
+    if calibration is None:
+        return found
+    for name in calibration.reference:
+        share = float(calibration.percentile(scores, name)[0])
+        found[name] = (f"higher than {share:.0f} % of {of}", share)
+    if calibration.coefficients:
+        wrong = float(calibration.probability_wrong(scores)[0])
+        found["mean_probability"] = (f"probability of being wrong: {wrong:.0%}", wrong)
+    return found
+
+
+def _as_json(
+    options: argparse.Namespace,
+    loaded: Loaded,
+    row: Mapping[str, Any],
+    told: Mapping[str, tuple[str, float]],
+    tokens: pd.DataFrame | None,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "model": loaded.name,
+        "revision": loaded.revision,
+        "quantisation": loaded.quantisation,
+        "question": options.question,
+        "objective": options.objective,
+        "params": options.params,
+        **row,
+        "meaning": {name: {"text": text, "value": value} for name, (text, value) in told.items()},
+    }
+    if tokens is not None:
+        answer = tokens[tokens.part == "answer"].drop(columns="part")
+        found["tokens"] = answer.to_dict("records")
+    return found
+
+
+def _file(options: argparse.Namespace) -> int:
+    for name in ("question", "answer"):
+        if getattr(options, name) is not None:
+            raise ScoreError(f"--{name}: it has no place beside --input; put it into the file.")
+    if options.output is None:
+        raise ScoreError("--output: name the parquet file for the scores.")
+    with _bar() as progress:
+        table = files.score_file(
+            Path(options.input),
+            Path(options.output),
+            _settings(options),
+            lambda: _pair(_load(options)),
+            progress,
+        )
+    bad = table[table.error.notna()]
+    for line, error in zip(bad.line, bad.error, strict=True):
+        print(f"{options.input}, line {line}: {error}", file=sys.stderr)
+    print(f"{len(table) - len(bad)} answers scored, {len(bad)} not: {options.output}")
+    return 1 if len(bad) else 0
+
+
+def _pair(loaded: Loaded) -> tuple[Any, Any]:
+    return loaded.model, loaded.tokenizer
+
+
+class _bar:  # noqa: N801
+    """A progress bar on the error stream, which is no part of the output."""
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        from tqdm import tqdm
+
+        self.bar = tqdm(unit="answer", file=sys.stderr, disable=None)
+        return self._update
+
+    def _update(self, done: int, of: int) -> None:
+        self.bar.total = of
+        self.bar.update(done - self.bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()

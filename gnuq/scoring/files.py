@@ -1,0 +1,244 @@
+"""Score a file of questions and answers: resumable, one bad row does not stop the rest.
+
+Each line of the input is a JSON object with one of `question` (asked as Q: … A:), `prompt` (a
+text, or token ids) or `messages` (a chat), and one of `answer` (a text) or `answer_ids`; without
+either, the model's own greedy answer is scored. An `id` is kept. The output is a parquet table
+with one row a line, in order, and a column `error` for lines that could not be scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gnuq.language_models import generate
+from gnuq.scoring import models
+from gnuq.scoring.examples import Encoder, Example, ExampleError, ScoreError
+from gnuq.scoring.questions import asked
+from gnuq.scoring.settings import Settings
+from gnuq.scoring.task import Row, collected
+
+#: Lines that are scored, and kept, together.
+CHUNK = 64
+
+
+class FileError(ScoreError):
+    """An input or output file that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the input: its number, from 1, and what it holds, or why it cannot be read."""
+
+    number: int
+    told: dict[str, Any]
+    error: str | None = None
+
+
+def read(path: Path) -> list[Line]:
+    """The lines of a JSONL file; empty lines are passed over.
+
+    Raises:
+        FileError: no such file, not UTF-8, or no lines.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise FileError(f"--input: there is no file {path}.") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"--input: {path} is not UTF-8 ({error}); save it as UTF-8.") from error
+    lines = [_line(i, row) for i, row in enumerate(text.split("\n"), 1) if row.strip()]
+    if not lines:
+        raise FileError(f"--input: {path} has no lines; give one JSON object a line.")
+    return lines
+
+
+def _line(number: int, row: str) -> Line:
+    try:
+        told = json.loads(row)
+    except json.JSONDecodeError as error:
+        return Line(number, {}, f"no JSON: {error}")
+    if not isinstance(told, dict):
+        return Line(number, {}, 'no JSON object; write {"question": …, "answer": …}')
+    prompts = [key for key in ("question", "prompt", "messages") if told.get(key)]
+    if len(prompts) != 1:
+        return Line(number, told, "it needs exactly one of question, prompt, messages")
+    if "answer" in told and "answer_ids" in told:
+        return Line(number, told, "it has both answer and answer_ids; keep one")
+    return Line(number, told)
+
+
+def score_file(
+    source: Path,
+    target: Path,
+    settings: Settings,
+    load: Callable[[], tuple[Any, Any]],
+    progress: Callable[[int, int], None],
+) -> pd.DataFrame:
+    """Score every line of a file and save the table; a run that was stopped goes on.
+
+    Args:
+        source: the input, JSON lines.
+        target: the output, parquet.
+        settings: how to score.
+        load: loads the model and its tokenizer; called only if lines are left to score.
+        progress: called with the numbers of lines done and of all.
+
+    Returns:
+        The table: `line`, `id`, the scores, `answer`, `error`.
+
+    Raises:
+        FileError: the input cannot be read, or the output exists or is no parquet file.
+    """
+    lines = read(source)
+    if target.suffix != ".parquet":
+        raise FileError(f"--output: {target} must end in .parquet.")
+    if target.exists():
+        raise FileError(f"--output: {target} exists; remove it or name another file.")
+    if not target.parent.is_dir():
+        raise FileError(f"--output: there is no folder {target.parent}.")
+    parts = _parts(source, target, settings)
+    _finish(lines, parts, settings, load, progress)
+    table = pd.concat([pd.read_parquet(parts / name) for name in _names(lines)], ignore_index=True)
+    _write(table, target)
+    shutil.rmtree(parts)
+    return table
+
+
+def _parts(source: Path, target: Path, settings: Settings) -> Path:
+    """The folder of finished parts, named by what determines them."""
+    told = source.read_bytes() + repr(settings).encode()
+    folder = target.with_name(f"{target.name}.{hashlib.sha256(told).hexdigest()[:12]}.parts")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _names(lines: list[Line]) -> list[str]:
+    return [f"{start:08d}.parquet" for start in range(0, len(lines), CHUNK)]
+
+
+def _finish(
+    lines: list[Line],
+    parts: Path,
+    settings: Settings,
+    load: Callable[[], tuple[Any, Any]],
+    progress: Callable[[int, int], None],
+) -> None:
+    missing = [i for i, name in enumerate(_names(lines)) if not (parts / name).exists()]
+    done = len(lines) - sum(len(lines[i * CHUNK : (i + 1) * CHUNK]) for i in missing)
+    progress(done, len(lines))
+    if not missing:
+        return
+    model, tokenizer = load()
+    for i in missing:
+        chunk = lines[i * CHUNK : (i + 1) * CHUNK]
+        _write(_chunk(model, tokenizer, chunk, settings), parts / _names(lines)[i])
+        done += len(chunk)
+        progress(done, len(lines))
+
+
+def _chunk(model: Any, tokenizer: Any, lines: list[Line], settings: Settings) -> pd.DataFrame:
+    """The rows of some lines."""
+    encoder = Encoder(
+        tokenizer, chat=settings.chat, end=settings.end, ends=models.end_tokens(model)
+    )
+    wrong = {line.number: line.error for line in lines if line.error is not None}
+    examples: dict[int, Example] = {}
+    waiting: dict[int, tuple[int, ...]] = {}
+    whole = [line for line in lines if line.error is None]
+    for line in whole:
+        try:
+            prompt, answer = asked(line.told, settings.chat)
+            if answer is None:
+                waiting[line.number] = encoder.prompt(prompt)
+            else:
+                examples[line.number] = encoder.encode(prompt, answer)
+        except ExampleError as error:
+            wrong[line.number] = error.reason
+    examples |= _answered(model, tokenizer, waiting, settings, wrong)
+    numbers = list(examples)
+    for i, reason in models.fits(model, list(examples.values())).items():
+        wrong[numbers[i]] = reason
+    kept = {n: e for n, e in examples.items() if n not in wrong}
+    rows = _scored(model, tokenizer, kept, settings, wrong)
+    return _table(lines, rows, wrong)
+
+
+def _answered(
+    model: Any,
+    tokenizer: Any,
+    prompts: dict[int, tuple[int, ...]],
+    settings: Settings,
+    wrong: dict[int, str],
+) -> dict[int, Example]:
+    """The model's own greedy answers to the prompts that have none, by line number."""
+    limit, room = models.context_of(model), settings.max_new_tokens
+    for number, prompt in list(prompts.items()):
+        if not prompt:
+            wrong[number] = "the prompt is empty and the tokenizer adds no token of its own"
+        elif limit is not None and len(prompt) + room > limit:
+            wrong[number] = f"{len(prompt)} tokens of prompt leave no room in {limit}; shorten it"
+        if number in wrong:
+            del prompts[number]
+    found = generate(model, tokenizer, list(prompts.values()), max_new_tokens=room)
+    examples = {}
+    for number, answer in zip(prompts, found, strict=True):
+        if answer.ids:
+            examples[number] = Example(prompts[number], answer.ids)
+        else:
+            wrong[number] = "the model's own answer is empty"
+    return examples
+
+
+def _scored(
+    model: Any,
+    tokenizer: Any,
+    examples: dict[int, Example],
+    settings: Settings,
+    wrong: dict[int, str],
+) -> pd.DataFrame:
+    """Scores by line number; where a batch fails, its answers are tried one by one."""
+    numbers, task = list(examples), settings.task(model)
+    rows: dict[int, Row] = {}
+    for i, found in task.attempts(list(examples.values())):
+        if isinstance(found, ExampleError):
+            wrong[numbers[i]] = found.reason
+        else:
+            rows[numbers[i]] = found
+    if not rows:
+        return pd.DataFrame()
+    order = sorted(rows)
+    scores = collected(
+        task, tokenizer, [examples[n] for n in order], [rows[n] for n in order], settings.params
+    )
+    return scores.to_frame().assign(line=order)
+
+
+def _table(lines: list[Line], rows: pd.DataFrame, wrong: dict[int, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "line": [line.number for line in lines],
+            "id": pd.array([_id(line.told) for line in lines], dtype="string"),
+            "error": pd.array([wrong.get(line.number) for line in lines], dtype="string"),
+        }
+    )
+    return frame if rows.empty else frame.merge(rows, on="line", how="left")
+
+
+def _id(told: dict[str, Any]) -> str | None:
+    return None if told.get("id") is None else str(told["id"])
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(path.name + ".draft")
+    table.to_parquet(draft, index=False)
+    os.replace(draft, path)

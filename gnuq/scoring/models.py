@@ -1,0 +1,123 @@
+"""Whether a model and a tokenizer can be scored; each refusal names the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import nn
+
+from gnuq.gradnorm import checks, quantized_checks
+from gnuq.scoring.batches import dtype_of
+from gnuq.scoring.examples import Example, ScoreError
+from gnuq.scoring.passes import Batch
+
+_CAUSAL: WeakSet[nn.Module] = WeakSet()
+
+
+def ready(model: Any, tokenizer: Any) -> None:
+    """The model is a causal language model in evaluation mode, and the tokenizer its own.
+
+    Raises:
+        TypeError: not a Hugging Face model.
+        ScoreError: no language-model head, an encoder or encoder–decoder, non-finite weights, a
+            model in training mode, or a tokenizer of another vocabulary.
+        UnsupportedModuleError: a quantised layer whose backward pass cannot be trusted.
+    """
+    if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
+        raise TypeError(
+            f"model: expected a Hugging Face causal language model, got {type(model).__name__}; "
+            "load one with transformers.AutoModelForCausalLM."
+        )
+    _generates(model)
+    if model.training:
+        raise ScoreError("model: it is in training mode; call model.eval() first.")
+    _same_vocabulary(model, tokenizer)
+    try:
+        checks.ready(model)
+    except ValueError as error:
+        raise ScoreError(str(error)) from error
+    quantized_checks.check(model)
+    if model not in _CAUSAL:
+        _causal(model)
+        _CAUSAL.add(model)
+
+
+def _generates(model: Any) -> None:
+    kind = type(model).__name__
+    if model.get_output_embeddings() is None:
+        raise ScoreError(
+            f"model: {kind} has no language-model head, so it gives no token a probability; load "
+            "it with transformers.AutoModelForCausalLM. (For a classifier, use "
+            "gnuq.estimators.epistemic.)"
+        )
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ScoreError(f"model: {kind} is an encoder–decoder; score takes decoders only.")
+
+
+def rows_of(model: Any) -> int:
+    """The number of ids that the model knows: the rows of its input embedding."""
+    embedding = model.get_input_embeddings()
+    return int(getattr(embedding, "num_embeddings", 0) or embedding.weight.shape[0])
+
+
+def _same_vocabulary(model: Any, tokenizer: Any) -> None:
+    """The two sizes differ at most as padding of the embedding makes them differ."""
+    known, rows = len(tokenizer), rows_of(model)
+    if abs(known - rows) > max(512, rows // 100):
+        raise ScoreError(
+            f"tokenizer: it has {known} tokens, the model's embedding {rows} rows, so it is not "
+            "this model's; load both from the same place."
+        )
+
+
+def _causal(model: nn.Module) -> None:
+    """A token must not change the logits before it, or p(y_t | y_<t) is not what comes out."""
+    a, b = (Batch.of(model, [Example((1, 2, 1), (last,))]).inputs for last in (1, 2))
+    with torch.no_grad():
+        first, second = (model(**inputs).logits[:, :3].float() for inputs in (a, b))
+    tolerance = 1e-2 if dtype_of(model).itemsize < 4 else 1e-4
+    if float((first - second).abs().max()) > tolerance * float(first.abs().max()):
+        raise ScoreError(
+            f"model: {type(model).__name__} sees later tokens (an encoder or masked language "
+            "model); score takes causal models only."
+        )
+
+
+def fits(model: Any, examples: Sequence[Example]) -> dict[int, str]:
+    """What is wrong with each example that this model cannot take, by its index."""
+    limit, rows = context_of(model), rows_of(model)
+    wrong = {}
+    for i, example in enumerate(examples):
+        if limit is not None and len(example) > limit:
+            wrong[i] = (
+                f"{len(example.prompt)} tokens of prompt and {len(example.answer)} of answer do "
+                f"not fit the model's context of {limit}; shorten the prompt"
+            )
+        elif not all(0 <= token < rows for token in example.ids):
+            wrong[i] = f"an id is outside the model's vocabulary of {rows}"
+    return wrong
+
+
+def context_of(model: Any) -> int | None:
+    """The longest sequence that the model was made for, if its configuration says."""
+    text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else None
+    for config in (text, model.config):
+        for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+            if isinstance(limit := getattr(config, name, None), int):
+                return limit
+    return None
+
+
+def end_tokens(model: Any) -> frozenset[int]:
+    """Ids that end a sequence, as the model's generation settings have them."""
+    settings = getattr(model, "generation_config", None)
+    found = getattr(settings, "eos_token_id", None)
+    return frozenset([found] if isinstance(found, int) else found or [])
+
+
+def name_of(model: Any) -> str:
+    """What the model was loaded from, or its class."""
+    return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)

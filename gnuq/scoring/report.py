@@ -1,0 +1,76 @@
+"""One answer's scores for a terminal: its tokens coloured by what they add to the uncertainty."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import IO
+
+import pandas as pd
+
+#: Background colours from little to much, in the terminal's 256; dark text stays readable on all.
+SCALE = (255, 230, 229, 223, 222, 216, 215, 209)
+_BLACK = 16
+
+
+def coloured(stream: IO[str]) -> bool:
+    """Whether colours make sense: a terminal, and nobody asked to leave them out (NO_COLOR)."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def answer_line(tokens: pd.DataFrame, colour: bool) -> str:
+    """The answer's tokens one after the other, on a background that says how much each adds."""
+    answer = tokens[tokens.part == "answer"]
+    if not colour:
+        return "".join(answer.token)
+    most = max(float(answer.share.max()), 1e-300)
+    cells = []
+    for token, share in zip(answer.token, answer.share, strict=True):
+        level = SCALE[round(max(float(share), 0.0) / most * (len(SCALE) - 1))]
+        cells.append(f"\033[48;5;{level};38;5;{_BLACK}m{token}\033[0m")
+    return "".join(cells)
+
+
+def token_table(tokens: pd.DataFrame, total: float) -> str:
+    """Token, probability and share of the epistemic score, one line a token of the answer."""
+    answer = tokens[tokens.part == "answer"]
+    width = max(len(repr(t)) for t in answer.token)
+    lines = [f"  {'token':<{width}}  probability  share of ‖∇p̄‖²"]
+    for row in answer.itertuples():
+        share = row.share / total if total else 0.0
+        bar = "█" * round(20 * max(share, 0.0))
+        lines.append(f"  {row.token!r:<{width}}  {row.probability:11.3f}  {share:7.1%}  {bar}")
+    return "\n".join(lines)
+
+
+def report(
+    prompt: str,
+    tokens: pd.DataFrame,
+    scores: Mapping[str, float],
+    told: Mapping[str, str],
+    *,
+    model: str,
+    colour: bool,
+) -> str:
+    """The whole report.
+
+    Args:
+        prompt: the prompt's text.
+        tokens: as `Scores.by_token` gives them.
+        scores: `epistemic`, `aleatoric`, `mean_probability`, `length`, `length_free`.
+        told: by score, what its level means ("higher than 72 % of …"), where that is known.
+        model: what the model is.
+        colour: whether to colour the tokens.
+    """
+    rows = (
+        ("epistemic", "‖∇p̄‖²", f"{scores['epistemic']:.3g}"),
+        ("", "T‖∇p̄‖²", f"{scores['length_free']:.3g}"),
+        ("aleatoric", "mean p(1−p)", f"{scores['aleatoric']:.3g}"),
+        ("mean probability", "p̄", f"{scores['mean_probability']:.3f}"),
+        ("length", "tokens", f"{scores['length']:.0f}"),
+    )
+    lines = [model, "", prompt + answer_line(tokens, colour), ""]
+    for name, symbol, value in rows:
+        lines.append(f"  {name:<17} {symbol:<12} {value:>9}   {told.get(name, '')}".rstrip())
+    lines += ["", token_table(tokens, scores["epistemic"])]
+    return "\n".join(lines)

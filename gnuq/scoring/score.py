@@ -1,0 +1,84 @@
+"""Score the answers of any causal language model: one forward and one backward pass a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gnuq.scoring import models, objectives
+from gnuq.scoring.batches import budget_of
+from gnuq.scoring.examples import Answer, Encoder, ExampleError, Prompt, encode_all
+from gnuq.scoring.scores import Scores
+from gnuq.scoring.task import Row, Task, collected
+from gnuq.scoring.weights import Parameters
+
+#: Called with the numbers of answers that are done, and of all.
+Progress = Callable[[int, int], None]
+
+
+def score(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Answer] | Tensor,
+    *,
+    objective: str = "mean_probability",
+    params: Parameters = "all",
+    chat: bool = False,
+    end: bool = False,
+    memory: float | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Scores:
+    """Epistemic and aleatoric uncertainty of generated answers.
+
+    Args:
+        model: any Hugging Face causal language model, quantised or not, in evaluation mode. Its
+            weights stay as they are, and no weight gradient is stored.
+        tokenizer: the model's own.
+        prompts: texts, lists of chat messages, or token ids, one for each answer.
+        answers: texts, or generated token ids (never tokenised anew). All their tokens count,
+            but no padding and no closing end-of-sequence token.
+        objective: what is differentiated: "mean_probability" is the paper's, Eq. (9);
+            "mean_log_probability", "joint_probability" and "token_average" (the average of
+            ‖∇p_t‖² over the tokens, one backward pass for each) stand beside it.
+        params: which weights count. "all"; "autograd": those that a backward pass would give a
+            `.grad`, which leaves quantised and frozen weights out; "adapter" or "base": the
+            weights of LoRA adapters, or all but those; or a function of a weight's name.
+        chat: wrap prompts that are texts into the tokenizer's chat template.
+        end: count the end-of-sequence token as the last token of each answer.
+        memory: GiB that a batch's activations may take; if omitted, half of a GPU's free
+            memory, or an eighth of the machine's.
+        verify: score one answer of a batch on its own too, and demand the same norm.
+        progress: called with the numbers of answers done and of all.
+
+    Returns:
+        One entry for each answer, in the order given.
+
+    Raises:
+        TypeError, ScoreError: the model or the tokenizer cannot be scored (see `models.ready`);
+            prompts and answers of different number; an unknown objective.
+        ExampleError: an empty answer, one that does not fit the context, or one whose score
+            would not be finite; the message names it.
+        UnsupportedModuleError: a layer whose gradient cannot be accounted for exactly.
+
+    Source:
+        §3.4, Eq. (9)–(10); the aleatoric score is §3.4's (1/T) Σ_t p_t (1 − p_t).
+    """
+    objectives.check(objective)
+    models.ready(model, tokenizer)
+    encoder = Encoder(tokenizer, chat=chat, end=end, ends=models.end_tokens(model))
+    examples = encode_all(encoder, prompts, answers)
+    for i, reason in models.fits(model, examples).items():
+        raise ExampleError(reason, i)
+    task = Task(model, objective, budget_of(model, memory), verify)
+    rows: dict[int, Row] = {}
+    for i, found in task.attempts(examples):
+        if isinstance(found, ExampleError):
+            raise ExampleError(found.reason, i) from found
+        rows[i] = found
+        if progress is not None:
+            progress(len(rows), len(examples))
+    return collected(task, tokenizer, examples, [rows[i] for i in range(len(examples))], params)

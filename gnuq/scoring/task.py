@@ -1,0 +1,138 @@
+"""The work of scoring: batch after batch, with what a failure of one answer leaves of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gnuq.gradnorm import UnsupportedModuleError
+from gnuq.gradnorm.checks import NotFiniteError
+from gnuq.scoring import models, passes
+from gnuq.scoring.batches import batches, dtype_of
+from gnuq.scoring.examples import Example, ExampleError
+from gnuq.scoring.scores import Scores
+from gnuq.scoring.weights import Parameters, counted
+
+#: By how much a norm may differ, relatively, between an answer alone and in a batch: rounding.
+ROUNDING = {torch.float64: 1e-6, torch.float32: 3e-3, torch.float16: 0.1, torch.bfloat16: 0.3}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one answer's pass gave.
+
+    Attributes:
+        log_probabilities: of the answer's tokens.
+        norms: squared norms by parameter.
+    """
+
+    log_probabilities: np.ndarray
+    norms: dict[str, float]
+
+
+@dataclass
+class Task:
+    """How to score: the model, the objective, bytes for a batch, and whether to verify."""
+
+    model: nn.Module
+    objective: str
+    budget: float
+    verify: bool = True
+
+    def attempts(self, examples: Sequence[Example]) -> Iterator[tuple[int, Row | ExampleError]]:
+        """Each example's row, or what is wrong with it; one bad example spoils no other."""
+        verified = not self.verify
+        for chosen in batches(self.model, examples, lambda: self.budget):
+            try:
+                rows = self._rows(examples, chosen)
+            except ExampleError:
+                yield from ((i, self._attempt(examples, i)) for i in chosen)
+                continue
+            if not verified and len(chosen) > 1:
+                self._same_alone(examples, chosen[-1], rows[chosen[-1]])
+                verified = True
+            yield from rows.items()
+
+    def _attempt(self, examples: Sequence[Example], i: int) -> Row | ExampleError:
+        try:
+            return self._rows(examples, [i])[i]
+        except ExampleError as error:
+            return error
+
+    def _rows(self, examples: Sequence[Example], chosen: list[int]) -> dict[int, Row]:
+        """One batch; in halves if the memory does not suffice."""
+        try:
+            return self._batch([examples[i] for i in chosen], chosen)
+        except torch.OutOfMemoryError:
+            if len(chosen) == 1:
+                raise
+        torch.cuda.empty_cache()
+        self.budget /= 2
+        half = len(chosen) // 2
+        return self._rows(examples, chosen[:half]) | self._rows(examples, chosen[half:])
+
+    def _batch(self, examples: list[Example], chosen: list[int]) -> dict[int, Row]:
+        batch = passes.Batch.of(self.model, examples)
+        try:
+            found, log_p = passes.norms(self.model, batch, self.objective)
+        except NotFiniteError as error:
+            raise ExampleError(str(error).rstrip("."), chosen[error.example]) from error
+        log_p, mask = log_p.double().cpu(), batch.mask.cpu()
+        together = torch.stack(list(found.by_parameter.values())).double().cpu()
+        norms = self._whole(together, log_p, mask)
+        names, lengths = list(found.by_parameter), mask.sum(1).tolist()
+        return {
+            i: Row(
+                log_p[b, : lengths[b]].numpy(), dict(zip(names, norms[:, b].tolist(), strict=True))
+            )
+            for b, i in enumerate(chosen)
+        }
+
+    def _whole(self, norms: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
+        """One norm an answer and parameter, from what was differentiated."""
+        if self.objective == "token_average":
+            return (norms * mask).sum(2) / mask.sum(1)
+        if self.objective == "joint_probability":  # ∇Π p = (Π p) T ∇ mean log p
+            return norms * (mask.sum(1) * (log_p * mask).sum(1).exp()).square()
+        return norms
+
+    def _same_alone(self, examples: Sequence[Example], shortest: int, row: Row) -> None:
+        """The answer with the most padding has the same norm on its own."""
+        alone = sum(self._batch([examples[shortest]], [shortest])[shortest].norms.values())
+        together = sum(row.norms.values())
+        tolerance = ROUNDING.get(dtype_of(self.model), 0.3)
+        if abs(together - alone) > tolerance * max(alone, together):
+            raise UnsupportedModuleError(
+                f"example {shortest} has another squared gradient norm on its own ({alone:.6g}) "
+                f"than in a batch ({together:.6g}): the model mixes examples, or positions with "
+                "padding. Score one answer at a time (memory=1e-6 makes batches of one)."
+            )
+
+
+def collected(
+    task: Task, tokenizer: Any, examples: list[Example], rows: list[Row], params: Parameters
+) -> Scores:
+    """The rows as arrays, with the weights that count.
+
+    A weight that an answer did not reach (an expert that no token was sent to) has gradient 0.
+    """
+    used = list(dict.fromkeys(name for row in rows for name in row.norms))
+    names = counted(task.model, params, used)
+    log_p = [row.log_probabilities for row in rows]
+    return Scores(
+        objective=task.objective,
+        model_name=models.name_of(task.model),
+        by_parameter=pd.DataFrame([row.norms for row in rows]).reindex(columns=names).fillna(0.0),
+        token_probabilities=[np.exp(x) for x in log_p],
+        aleatoric=np.array([np.mean(-np.exp(x) * np.expm1(x)) for x in log_p]),
+        mean_log_probability=np.array([x.mean() for x in log_p]),
+        examples=examples,
+        model=task.model,
+        tokenizer=tokenizer,
+    )

@@ -1,0 +1,103 @@
+"""One answer token by token: which predictions, and which positions, carry ‖∇p̄‖²."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gnuq.gradnorm.alignment import Alignment
+from gnuq.scoring import passes
+from gnuq.scoring.examples import Example
+
+#: Stands for what could not be split over the positions.
+UNSPLIT = "(not split)"
+
+
+def by_token(
+    model: nn.Module, tokenizer: Any, example: Example, counts: Collection[str] | None = None
+) -> pd.DataFrame:
+    """The epistemic score of one answer, split over its predictions and over all positions.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer, for the tokens' text.
+        example: the prompt and the answer.
+        counts: names of the weights that count; all if omitted.
+
+    Returns:
+        One row a token of prompt and answer:
+        `token`, `part` ("prompt" or "answer");
+        `probability`, `aleatoric`, `squared_norm`: p_t, p_t (1 − p_t), ‖∇p_t‖² of answer tokens;
+        `share`: (1/T) ⟨∇p_t, ∇p̄⟩, what the prediction of this token adds to ‖∇p̄‖²;
+        `position_share`: what the computation at this position adds to it.
+        Both shares sum to ‖∇p̄‖². They may be negative: a token's gradient may point against the
+        rest. A prompt's tokens are not predicted, so their `share` is nought. A last row holds
+        what a layer without per-token gradients did not split, if there is any.
+
+    Source:
+        §3.4, Eq. (10): ‖∇p̄‖² = (1/T²) Σ_t Σ_s ⟨∇p_t, ∇p_s⟩, row by row.
+    """
+    batch = passes.Batch.of(model, [example])
+    found, log_p = passes.aligned(model, batch, counts)
+    count, answer = len(example.prompt), len(example.answer)
+    blank = np.zeros(count)
+    log_p_answer = log_p[0].double().cpu().numpy()
+    probability = np.exp(log_p_answer)
+    positions, rest = _positions(found, len(example), batch.before[0].cpu())
+    unsplit = float(found.unsplit[0]) + rest
+    frame = pd.DataFrame(
+        {
+            "token": [tokenizer.decode([i]) for i in example.ids],
+            "part": ["prompt"] * count + ["answer"] * answer,
+            "probability": np.r_[np.full(count, np.nan), probability],
+            "aleatoric": np.r_[np.full(count, np.nan), -probability * np.expm1(log_p_answer)],
+            "squared_norm": np.r_[np.full(count, np.nan), _numbers(found.squared_norms[0])],
+            "share": np.r_[blank, _numbers(found.aligned[0]) / answer],
+            "position_share": positions,
+        }
+    )
+    if abs(unsplit) > 1e-12 * float(found.total[0]):
+        frame.loc[len(frame)] = [UNSPLIT, UNSPLIT, np.nan, np.nan, np.nan, 0.0, unsplit]
+    return frame
+
+
+def gram(model: nn.Module, example: Example) -> np.ndarray:
+    """⟨∇p_t, ∇p_s⟩ for every pair of an answer's tokens, shape (T, T).
+
+    Its diagonal holds the tokens' own norms, its sum over T² is ‖∇p̄‖². Memory grows with T times
+    the layers' outputs, so this is for one answer of a model that fits well.
+
+    Source:
+        §3.4, Eq. (10), the double sum's terms.
+    """
+    return _numbers(passes.products(model, passes.Batch.of(model, [example]))[0])
+
+
+def _positions(found: Alignment, length: int, before: Tensor) -> tuple[np.ndarray, float]:
+    """What each position adds to the total, and what cannot be told apart.
+
+    The head sees the answer's positions only, every other layer all of them; norms of single
+    heads have a second dimension, which is summed over.
+    """
+    shares, rest = torch.zeros(length, dtype=torch.float64), 0.0
+    for uses in found.positions.values():
+        for use in uses:
+            one = use[0].double().cpu()
+            at = [axis for axis, size in enumerate(one.shape) if size == length]
+            if len(at) == 1:
+                shares += one.movedim(at[0], 0).flatten(1).sum(1) if one.ndim > 1 else one
+            elif one.shape == before.shape:
+                shares.index_add_(0, before, one)
+            else:  # as many heads as tokens
+                rest += float(one.sum())
+    return _numbers(shares), rest
+
+
+def _numbers(x: Tensor) -> np.ndarray:
+    values: np.ndarray = x.double().cpu().numpy()
+    return values

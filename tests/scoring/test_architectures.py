@@ -1,0 +1,54 @@
+"""Scores equal one plain backward() an answer, for every architecture, in padded batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gnuq
+from gnuq.gradnorm.rules import find_rule
+from tests import tiny
+
+PRECISION = {torch.float64: 1e-7, torch.float32: 1e-5}
+
+
+@pytest.mark.parametrize("dtype", PRECISION, ids=["float64", "float32"])
+@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+def test_one_pass_equals_a_backward_for_each_answer(name: str, dtype: torch.dtype) -> None:
+    model, examples = tiny.model(name, dtype), tiny.EXAMPLES
+    scores = gnuq.score(
+        model, tiny.tokenizer(), [e.prompt for e in examples], [e.answer for e in examples]
+    )
+    for i, example in enumerate(examples):
+        expected = tiny.squared_norms(model, example)
+        total = float(sum(expected.values()))
+        assert scores.epistemic[i] == pytest.approx(total, rel=PRECISION[dtype])
+        for parameter, norm in expected.items():
+            found = scores.by_parameter[parameter].iloc[i] if norm else 0.0
+            assert found == pytest.approx(float(norm), rel=1e-3, abs=PRECISION[dtype] * total)
+        p = tiny.probabilities(model, example).detach().double().numpy()
+        assert scores.mean_probability[i] == pytest.approx(p.mean(), rel=1e-5)
+        assert scores.aleatoric[i] == pytest.approx((p * (1 - p)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+def test_breakdowns_by_token_sum_to_the_score(name: str) -> None:
+    model, example = tiny.model(name), tiny.EXAMPLES[0]
+    scores = gnuq.score(model, tiny.tokenizer(), [example.prompt], [example.answer])
+    frame = scores.by_token(0)
+    assert len(frame.query("part == 'answer'")) == len(example.answer)
+    assert frame.share.sum() == pytest.approx(scores.epistemic[0], rel=1e-7)
+    assert frame.position_share.sum() == pytest.approx(scores.epistemic[0], rel=1e-7)
+    for t in range(len(example.answer)):
+        expected = sum(tiny.squared_norms(model, example, lambda p, t=t: p[t]).values())
+        found = frame.squared_norm.iloc[len(example.prompt) + t]
+        assert found == pytest.approx(float(expected), rel=1e-7)
+
+
+@pytest.mark.parametrize("name", tiny.ARCHITECTURES)
+def test_the_fallback_is_left_with_small_modules_only(name: str) -> None:
+    """The generic fallback holds a gradient an example: never of a module with large weights."""
+    small = ("TopKRouter", "OPTLearnedPositionalEmbedding", "Embedding")
+    for module in tiny.model(name).modules():
+        if next(module.parameters(recurse=False), None) is not None and find_rule(module) is None:
+            assert type(module).__name__.endswith(small), type(module).__name__

@@ -1,0 +1,300 @@
+"""What `score` returns, in which units, for which objective; and what it refuses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as T
+
+import gnuq
+from gnuq.gradnorm import UnsupportedModuleError
+from gnuq.scoring import ExampleError
+from gnuq.scoring.batches import batches, budget_of, bytes_per_token
+from gnuq.scoring.examples import ScoreError
+from tests import tiny
+
+TOKENIZER = tiny.tokenizer()
+PROMPTS = [e.prompt for e in tiny.EXAMPLES]
+ANSWERS = [e.answer for e in tiny.EXAMPLES]
+
+
+def score(model: Any, **options: Any) -> gnuq.Scores:
+    return gnuq.score(model, TOKENIZER, PROMPTS, ANSWERS, **options)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return tiny.model("llama-tied")
+
+
+OBJECTIVES = {
+    "mean_probability": torch.mean,
+    "mean_log_probability": lambda p: p.log().mean(),
+    "joint_probability": torch.prod,
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_objective_is_its_own_gradient(llama: Any, name: str) -> None:
+    found = score(llama, objective=name).epistemic
+    for i, example in enumerate(tiny.EXAMPLES):
+        expected = sum(tiny.squared_norms(llama, example, OBJECTIVES[name]).values())
+        assert found[i] == pytest.approx(float(expected), rel=1e-7)
+
+
+def test_the_average_of_token_norms(llama: Any) -> None:
+    found = score(llama, objective="token_average").epistemic
+    for i, example in enumerate(tiny.EXAMPLES):
+        norms = [
+            float(sum(tiny.squared_norms(llama, example, lambda p, t=t: p[t]).values()))
+            for t in range(len(example.answer))
+        ]
+        assert found[i] == pytest.approx(np.mean(norms), rel=1e-7)
+
+
+def test_normalised_variants(llama: Any) -> None:
+    scores = score(llama)
+    weights = torch.cat([p.detach().flatten() for p in llama.parameters()])
+    squared, count = float(weights.square().sum()), weights.numel()
+    np.testing.assert_allclose(scores.relative, scores.epistemic / squared)
+    np.testing.assert_allclose(scores.scale_free, scores.epistemic * squared)
+    np.testing.assert_allclose(scores.scale_free_per_weight, scores.epistemic * squared / count)
+    np.testing.assert_allclose(scores.length_free, scores.epistemic * [4, 6, 1, 2])
+    frame = scores.to_frame()
+    assert list(frame.length) == [4, 6, 1, 2]
+    assert np.isfinite(frame.drop(columns="answer").to_numpy()).all()
+
+
+def test_scale_free_does_not_change_when_the_weights_are_rewritten() -> None:
+    """The same function of half the weights: a layer that doubles what it gives."""
+    model = tiny.model("llama")
+    layer = model.model.layers[0].mlp.down_proj
+
+    def counts(name: str) -> bool:
+        return name.endswith("layers.0.mlp.down_proj.weight")
+
+    before = score(model, params=counts)
+    scale_free, relative = before.scale_free, before.relative
+    with torch.no_grad():
+        layer.weight.div_(2)
+    layer.register_forward_hook(lambda module, given, output: 2 * output)
+    after = score(model, params=counts)
+    np.testing.assert_allclose(after.epistemic, 4 * before.epistemic, rtol=1e-6)
+    np.testing.assert_allclose(after.scale_free, scale_free, rtol=1e-6)
+    np.testing.assert_allclose(after.relative, 16 * relative, rtol=1e-6)
+
+
+@pytest.mark.parametrize("by", ["parameter", "module", "layer", "kind"])
+def test_breakdowns_sum_to_the_score(llama: Any, by: Any) -> None:
+    scores = score(llama)
+    np.testing.assert_allclose(scores.by_module(by).sum(1), scores.epistemic)
+    groups = {
+        "layer": ["embed_tokens", "layer 0", "layer 1", "norm"],
+        "kind": ["embed_tokens", "q_proj", "k_proj", "v_proj", "o_proj"],
+    }
+    if by in groups:
+        assert list(scores.by_module(by))[: len(groups[by])] == groups[by]
+
+
+def test_a_breakdown_by_token_needs_what_it_splits(llama: Any) -> None:
+    with pytest.raises(IndexError, match="there are 4 answers"):
+        score(llama).by_token(4)
+    with pytest.raises(ValueError, match="'joint_probability' is not split by token"):
+        score(llama, objective="joint_probability").by_token(0)
+
+
+def test_autograd_counts_what_grad_would_hold(llama: Any) -> None:
+    for name, parameter in llama.named_parameters():
+        parameter.requires_grad_("norm" in name)
+    try:
+        scores = score(llama, params="autograd")
+        assert all("norm" in name for name in scores.by_parameter)
+        assert (scores.epistemic < score(llama).epistemic).all()
+        assert not llama.lm_head.weight.requires_grad
+    finally:
+        llama.requires_grad_(True)
+
+
+def test_the_model_is_left_as_it_was(llama: Any) -> None:
+    before = {name: p.clone() for name, p in llama.named_parameters()}
+    state = torch.get_rng_state()
+    score(llama)
+    assert torch.equal(state, torch.get_rng_state())
+    for name, parameter in llama.named_parameters():
+        assert parameter.requires_grad
+        assert parameter.grad is None
+        assert torch.equal(parameter, before[name])
+    for module in llama.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_order_and_batches_do_not_matter(llama: Any) -> None:
+    together = score(llama)
+    alone = score(llama, memory=1e-6)
+    np.testing.assert_allclose(alone.epistemic, together.epistemic, rtol=1e-9)
+    back = gnuq.score(llama, TOKENIZER, PROMPTS[::-1], ANSWERS[::-1])
+    np.testing.assert_allclose(back.epistemic[::-1], together.epistemic, rtol=1e-9)
+
+
+def test_batches_are_sorted_and_fit_the_budget(llama: Any) -> None:
+    found = list(batches(llama, tiny.EXAMPLES, lambda: 1.0))
+    assert found == [[0], [2], [1], [3]]
+    assert list(batches(llama, tiny.EXAMPLES, lambda: 1e12)) == [[0, 2, 1, 3]]
+    assert budget_of(llama, 0.5) == 2**29
+
+
+def test_the_estimate_of_memory_is_near_what_a_pass_keeps(llama: Any) -> None:
+    kept: dict[int, int] = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    weights = {p.untyped_storage().data_ptr() for p in llama.parameters()}
+    ids = torch.randint(3, 60, (2, 30))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        llama(input_ids=ids).logits.sum()
+    size = sum(n for where, n in kept.items() if where not in weights)
+    assert 0.3 < bytes_per_token(llama) * ids.numel() / size < 3
+
+
+def test_progress_counts_the_answers(llama: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    score(llama, progress=lambda done, of: seen.append((done, of)))
+    assert seen[-1] == (4, 4)
+
+
+HALF = {torch.bfloat16: 0.25, torch.float16: 0.02}
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_is_near_float32(dtype: torch.dtype) -> None:
+    reference = score(tiny.model("llama", torch.float32)).epistemic
+    found = score(tiny.model("llama", torch.float32).to(dtype)).epistemic
+    np.testing.assert_allclose(found, reference, rtol=HALF[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_small_probabilities_do_not_vanish(dtype: torch.dtype) -> None:
+    """A bias on the logits makes the answer's probability about 1e-11: its square, 1e-22."""
+    model = tiny.model("llama", torch.float32)
+    model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
+    with torch.no_grad():
+        model.lm_head.weight.normal_(std=0.15)
+        model.lm_head.bias.zero_()[20:].fill_(25.0)
+    wide = gnuq.score(model.double(), TOKENIZER, [(1, 5, 7)], [(4, 8)])
+    found = gnuq.score(model.to(dtype), TOKENIZER, [(1, 5, 7)], [(4, 8)])
+    assert 0 < wide.epistemic[0] < 1e-20
+    assert found.epistemic[0] == pytest.approx(wide.epistemic[0], rel=0.05)
+
+
+def refused(match: str, error: type[Exception], *arguments: Any, **options: Any) -> None:
+    with pytest.raises(error, match=match):
+        gnuq.score(*arguments, **options)
+
+
+def test_what_is_no_causal_language_model() -> None:
+    sizes = tiny.GROUPED
+    classifier = T.LlamaForSequenceClassification(T.LlamaConfig(**sizes)).eval()
+    refused("no language-model head", ScoreError, classifier, TOKENIZER, PROMPTS, ANSWERS)
+    headless = T.LlamaModel(T.LlamaConfig(**sizes)).eval()
+    refused("AutoModelForCausalLM", ScoreError, headless, TOKENIZER, PROMPTS, ANSWERS)
+    bert = T.BertForMaskedLM(T.BertConfig(**tiny.SIZES)).eval()
+    refused("sees later tokens", ScoreError, bert, TOKENIZER, PROMPTS, ANSWERS)
+    t5 = T.T5ForConditionalGeneration(
+        T.T5Config(vocab_size=61, d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=2)
+    ).eval()
+    refused("encoder–decoder", ScoreError, t5, TOKENIZER, PROMPTS, ANSWERS)
+    refused("expected a Hugging Face", TypeError, torch.nn.Linear(2, 2), TOKENIZER, [], [])
+
+
+def test_another_models_tokenizer() -> None:
+    sizes = {**tiny.GROUPED, "vocab_size": 2000}
+    model = T.LlamaForCausalLM(T.LlamaConfig(**sizes)).eval()
+    refused("it has 61 tokens, the model's embedding 2000", ScoreError, model, TOKENIZER, [], [])
+
+
+def test_training_mode_and_bad_weights() -> None:
+    for name in ("gpt2", "llama"):  # with dropout, and without
+        model = tiny.model(name).train()
+        refused(r"call model.eval\(\)", ScoreError, model, TOKENIZER, PROMPTS, ANSWERS)
+    model = tiny.model("gpt2")
+    with torch.no_grad():
+        model.transformer.wpe.weight[0] = math.nan
+    refused("NaN or infinity", ScoreError, model, TOKENIZER, PROMPTS, ANSWERS)
+
+
+def test_options_that_there_are_not(llama: Any) -> None:
+    refused("objective: 'mean' is none of", ScoreError, llama, TOKENIZER, [], [], objective="mean")
+    refused("params: 'some'", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, params="some")
+    refused("leaves no weight", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, params="adapter")
+    refused("memory: 0", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, memory=0)
+
+
+def test_an_answer_that_does_not_fit(llama: Any) -> None:
+    refused(
+        "example 0: 1 tokens of prompt and 80 of answer do not fit the model's context of 64",
+        ExampleError,
+        llama,
+        TOKENIZER,
+        [[1]],
+        [[5] * 80],
+    )
+    refused("outside the model's vocabulary of 61", ExampleError, llama, TOKENIZER, [[1]], [[61]])
+
+
+def test_logits_that_are_not_finite_name_the_answer() -> None:
+    """One token's embedding is so large that its square overflows; only example 3 has it."""
+    model = tiny.model("gpt-neox", torch.float32)
+    with torch.no_grad():
+        model.gpt_neox.embed_in.weight[44] = 1e30
+    refused(
+        "example 3: the model's logits are NaN", ExampleError, model, TOKENIZER, PROMPTS, ANSWERS
+    )
+
+
+def test_a_model_that_mixes_examples_is_refused() -> None:
+    model = tiny.model("llama")
+    model.model.norm.register_forward_hook(lambda m, a, y: y + 0.5 * y.mean(0, keepdim=True))
+    with pytest.raises(UnsupportedModuleError, match="mixes examples"):
+        score(model)
+
+
+def test_lora_counts_base_adapter_or_both() -> None:
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(
+        tiny.model("llama"), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    ).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model = model.double()
+    found = {params: score(model, params=params).epistemic for params in ("adapter", "base", "all")}
+    np.testing.assert_allclose(found["adapter"] + found["base"], found["all"])
+    np.testing.assert_allclose(score(model, params="autograd").epistemic, found["adapter"])
+    for i, example in enumerate(tiny.EXAMPLES):
+        norms = tiny.squared_norms(model, example)
+        adapter = float(sum(v for k, v in norms.items() if "lora_" in k))
+        assert found["adapter"][i] == pytest.approx(adapter, rel=1e-7)
+        assert found["all"][i] == pytest.approx(float(sum(norms.values())), rel=1e-7)
+    assert {"q_proj", "v_proj"} <= set(score(model).by_module("kind"))
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    model = tiny.model("llama")
+    expected = score(model).epistemic
+    model.gradient_checkpointing_enable()
+    np.testing.assert_allclose(score(model).epistemic, expected)
+
+
+def test_hooks_of_accelerate_change_nothing() -> None:
+    accelerate = pytest.importorskip("accelerate")
+    model = tiny.model("llama-tied")
+    expected = score(model).epistemic
+    model = accelerate.dispatch_model(model, {"": "cpu"}, force_hooks=True)
+    np.testing.assert_allclose(score(model).epistemic, expected)
