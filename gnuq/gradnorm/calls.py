@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.rules import Backward, Rule, per_example
+from gnuq.gradnorm.trees import tensors
 
 
 class UnsupportedModuleError(NotImplementedError):
@@ -54,7 +55,7 @@ class Call:
 
     def tensors(self) -> list[Tensor]:
         """The tensors among the call's arguments."""
-        return [leaf for leaf in tree_flatten(self.arguments)[0] if isinstance(leaf, Tensor)]
+        return tensors(self.arguments)
 
     def returned(self, args: tuple, kwargs: dict) -> None:
         """Note the arguments as they are when the call returns.
@@ -171,8 +172,7 @@ class Call:
 
 def floating(outputs: Any) -> list[Tensor]:
     """The floating-point tensors in a module's output."""
-    leaves = tree_flatten(outputs)[0]
-    return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
+    return [x for x in tensors(outputs) if x.is_floating_point()]
 
 
 def close(x: Tensor, y: Tensor) -> bool:

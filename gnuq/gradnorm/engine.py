@@ -154,16 +154,14 @@ def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
 
 def _norms(task: Task, inputs: Inputs) -> GradientNorms:
     with forward(task, inputs) as done:
-        factor = scales(task, done)
-        uses = _use_counts(done.recorder)
-        start = torch.zeros_like(descaled(widen(done.columns.detach()), factor))
-        norms = {name: start.clone() for name in uses}
-        for k in range(done.columns.shape[1]):
-            one = None if factor is None else factor[:, k]
-            for name, norm in _norms_of_one(done, k, uses, one).items():
-                norms[name][:, k] = descaled(norm, one)
-    shape = done.values.shape
-    return GradientNorms(done.values, {name: norm.reshape(shape) for name, norm in norms.items()})
+        factor, uses = scales(task, done), _use_counts(done.recorder)
+        count = done.columns.shape[1]
+        found = [_norms_of_one(done, k, uses, factor) for k in range(count)]
+    shape, values = done.values.shape, done.values
+    none = torch.zeros_like(widen(done.columns[:, 0].detach()))
+    table = [[one.get(name, none).to(none.device) for one in found] for name in uses]
+    norms = descaled(torch.stack([torch.stack(row, 1) for row in table]), factor)
+    return GradientNorms(values, {n: x.reshape(shape) for n, x in zip(uses, norms, strict=True)})
 
 
 def scales(task: Task, done: Pass) -> Tensor | None:
@@ -182,7 +180,10 @@ def descaled(norm: Tensor, factor: Tensor | None) -> Tensor:
 def _norms_of_one(
     done: Pass, k: int, uses: dict[str, int], factor: Tensor | None
 ) -> dict[str, Tensor]:
-    """Squared norms of objective k's gradients, by parameter, as the backward pass runs."""
+    """Squared norms of objective k's gradients, by parameter, as the backward pass runs.
+
+    They are those of the objective times its factor.
+    """
     norms: dict[str, Tensor] = {}
     shared: dict[str, list[Factor]] = {}
 
@@ -193,7 +194,8 @@ def _norms_of_one(
             shared.setdefault(name, []).append(factor)
 
     last = k == done.columns.shape[1] - 1
-    backward(done, towards(done, k, factor), consume, last=last)
+    one = None if factor is None else factor[:, k]
+    backward(done, towards(done, k, one), consume, last=last)
     return norms | {name: total_norm(several) for name, several in shared.items()}
 
 

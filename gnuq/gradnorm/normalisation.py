@@ -107,7 +107,7 @@ def _scaled(module: Any, x: Tensor) -> Tensor:
     """x̂ in float32 whatever x is, as these classes compute it."""
     wide = x.float()
     eps = getattr(module, "variance_epsilon", None)
-    mean = wide.square().mean(-1, keepdim=True)
+    mean = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / wide.shape[-1]
     return wide * torch.rsqrt(mean + (module.eps if eps is None else eps))
 
 

@@ -22,7 +22,8 @@ from torch.utils.checkpoint import CheckpointError
 from torch.utils.hooks import RemovableHandle
 
 from gnuq.gradnorm.calls import Call, UnsupportedModuleError
-from gnuq.gradnorm.rules import find_rule
+from gnuq.gradnorm.rules import Rule, find_rule
+from gnuq.gradnorm.trees import tensors
 
 
 class _Attach(torch.autograd.Function):
@@ -47,8 +48,8 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         """Run the function; report afterwards, since reading a shape is not a use."""
         result = func(*args, **(kwargs or {}))
-        used = [x for x in tree_flatten((args, kwargs))[0] if id(x) in self.owned]
-        if used and (result is None or _has_tensor(result)):  # None: an assignment to a slice
+        used = [x for x in tensors((args, kwargs)) if id(x) in self.owned]
+        if used and (result is None or tensors(result)):  # None: an assignment to a slice
             for parameter in used:
                 self.report(id(parameter), getattr(func, "__name__", str(func)))
         return result
@@ -65,6 +66,7 @@ class Recorder:
 
     def __init__(self, model: nn.Module, *, flattened: bool = False) -> None:
         self.model, self.flattened = model, flattened
+        self.rules = {module: find_rule(module) for module in model.modules()}
         self.calls: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.stored = stored_weights(model)  # held: a layer may replace one, and ids are reused
@@ -84,8 +86,9 @@ class Recorder:
                     parameter.requires_grad_(False)
                     stack.callback(parameter.requires_grad_, True)
             for name, module in self.model.named_modules():
-                if _computes_with_parameters(module):
-                    self._hook(stack, name, module)
+                rule = self.rules[module]
+                if _computes_with_parameters(module, rule):
+                    self._hook(stack, name, module, rule)
             mha = torch.backends.mha  # its fast path hides which module uses which weight
             stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
             mha.set_fastpath_enabled(False)
@@ -96,8 +99,7 @@ class Recorder:
             if self._running:
                 raise self._running[-1].refuse("it raised an error that the model swallowed.")
 
-    def _hook(self, stack: ExitStack, name: str, module: nn.Module) -> None:
-        rule = find_rule(module)
+    def _hook(self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
@@ -108,7 +110,7 @@ class Recorder:
             call = self._running.pop()
             if call.module is not module:
                 raise call.refuse("it raised an error that the model swallowed.")
-            for weight, stored in _stored(module).items():  # kernels use it that are not seen
+            for weight, stored in _stored(module, rule).items():  # kernels use it that are not seen
                 call.touched[weight] = stored
                 self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
             call.returned(args, kwargs)
@@ -131,7 +133,7 @@ class Recorder:
                 "its gradient would be missed. Call the owning module, or move the use into one."
             )
         call = self._running[-1]
-        if any(id(stored) == parameter for stored in _stored(call.module).values()):
+        if any(id(stored) == parameter for stored in _stored(call.module, call.rule).values()):
             return  # counted when the call returns
         own = call.module.named_parameters(recurse=call.rule is None, remove_duplicate=False)
         local = [key for key, value in own if id(value) == parameter]
@@ -147,6 +149,9 @@ class Recorder:
         """Put the outputs on the graph, hook their gradients, and keep the call."""
         if not call.touched:
             return output
+        if isinstance(output, Tensor) and output.is_floating_point():
+            self.calls.append(call)
+            return self._attach(call, output, 0)
         leaves, spec = tree_flatten(output)
         index = 0
         for i, leaf in enumerate(leaves):
@@ -222,12 +227,11 @@ class Recorder:
         self.calls.clear()
 
 
-def _computes_with_parameters(module: nn.Module) -> bool:
+def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:
     """Whether to record a module: a parametrisation's list only serves the module around it."""
     if isinstance(module, ParametrizationList):
         return False
-    owned = next(module.parameters(recurse=False), None) is not None
-    rule = find_rule(module)
+    owned = any(parameter is not None for parameter in module._parameters.values())
     return owned or is_parametrized(module) or (rule is not None and bool(rule.stored))
 
 
@@ -236,21 +240,18 @@ def stored_weights(model: nn.Module) -> dict[str, Tensor]:
     return {
         f"{name}.{weight}".lstrip("."): stored
         for name, module in model.named_modules()
-        for weight, stored in _stored(module).items()
+        for weight, stored in _stored(module, find_rule(module)).items()
     }
 
 
-def _stored(module: nn.Module) -> dict[str, Tensor]:
+def _stored(module: nn.Module, rule: Rule | None) -> dict[str, Tensor]:
     """What stands for a layer's packed weights, by weight; a bias may be absent."""
-    rule = find_rule(module)
-    found = {k: getattr(module, v) for k, v in ({} if rule is None else rule.stored).items()}
+    if rule is None or not rule.stored:
+        return {}
+    found = {k: getattr(module, v) for k, v in rule.stored.items()}
     return {weight: stored for weight, stored in found.items() if stored is not None}
 
 
 def _same_memory(base: Tensor, view: Tensor) -> bool:
     """Whether a view shows all of its base, in the same order."""
     return base.numel() == view.numel() and base.is_contiguous() and view.is_contiguous()
-
-
-def _has_tensor(result: Any) -> bool:
-    return any(isinstance(x, Tensor) for x in tree_flatten(result)[0])

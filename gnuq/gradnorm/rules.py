@@ -81,9 +81,11 @@ def find_rule(module: nn.Module) -> Rule | None:
     """
     kind = type(module)
     found = RULES.get(kind) or RULES.get(f"{kind.__module__}.{kind.__qualname__}")
-    own = dict(module.named_parameters(recurse=False)).keys()
+    if found is None:
+        return None
+    own = {name for name, parameter in module._parameters.items() if parameter is not None}
     patched = "forward" in vars(module) and not hasattr(module, "_hf_hook")  # moves tensors only
-    return None if found is None or patched or not own <= found.parameters else found
+    return None if patched or not own <= found.parameters else found
 
 
 @dataclass(frozen=True)

