@@ -9,7 +9,7 @@ silently too small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gnuq.gradnorm.calls import Call, UnsupportedModuleError
 from gnuq.gradnorm.rules import Rule, find_rule
-from gnuq.gradnorm.trees import tensors
+from gnuq.gradnorm.trees import PLAIN, tensors
 
 
 class _Attach(torch.autograd.Function):
@@ -47,12 +47,25 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         """Run the function; report afterwards, since reading a shape is not a use."""
-        result = func(*args, **(kwargs or {}))
-        used = [x for x in tensors((args, kwargs)) if id(x) in self.owned]
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        used = self._owned_among(args)
+        if kwargs:
+            used += self._owned_among(kwargs.values())
         if used and (result is None or tensors(result)):  # None: an assignment to a slice
             for parameter in used:
                 self.report(id(parameter), getattr(func, "__name__", str(func)))
         return result
+
+    def _owned_among(self, arguments: Iterable[Any]) -> list[Tensor]:
+        """Nearly every argument is a tensor or a number, so those are looked at first."""
+        found = []
+        for x in arguments:
+            if isinstance(x, Tensor):
+                if id(x) in self.owned:
+                    found.append(x)
+            elif not isinstance(x, PLAIN):
+                found += [y for y in tensors(x) if id(y) in self.owned]
+        return found
 
 
 class Recorder:

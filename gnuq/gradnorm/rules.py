@@ -123,8 +123,10 @@ def linear(module: nn.Module, a: Tensor) -> Backward:
 
     def backward(delta: Tensor) -> dict[str, Factor]:
         outputs = Tokens.of(delta)
-        bias = Dense(outputs) if delta.ndim == 2 else Dense.over(delta)
-        return {"weight": Outer(inputs, outputs), "bias": bias}  # on vectors both need ‖δ‖²
+        found: dict[str, Factor] = {"weight": Outer(inputs, outputs)}
+        if module.bias is not None:  # on vectors both need ‖δ‖²
+            found["bias"] = Dense(outputs) if delta.ndim == 2 else Dense.over(delta)
+        return found
 
     return backward
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 #: What surely holds no tensor.
-_PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.Size, slice)
+PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.Size, slice)
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -25,7 +25,7 @@ def tensors(tree: Any) -> list[Tensor]:
 def _collect(tree: Any, found: list[Tensor]) -> None:
     if isinstance(tree, Tensor):
         found.append(tree)
-    elif isinstance(tree, _PLAIN):
+    elif isinstance(tree, PLAIN):
         return
     elif type(tree) is tuple or type(tree) is list:
         for part in tree:
