@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _score_options(score: argparse.ArgumentParser) -> None:
     what = score.add_argument_group("what is scored")
-    what.add_argument("--question", help="a question; the prompt is 'Q: …' and, below it, 'A:'")
+    what.add_argument("--question", help="a question, asked after five worked examples")
     what.add_argument("--answer", help="its answer; the model's own greedy answer if omitted")
     what.add_argument("--chat", action="store_true", help="use the model's chat template")
     what.add_argument("--max-new-tokens", type=int, default=50, metavar="N", help="default: 50")
@@ -120,10 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from gnuq.artefacts import ArtefactError
     from gnuq.pipeline.stages import ItemError
+    from gnuq.qa.datasets import DatasetError
 
     try:
         status: int = options.work(options)
-    except (ArtefactError, ItemError) as error:
+    except (ArtefactError, DatasetError, ItemError) as error:
         print(f"python -m gnuq {options.command}: {error}", file=sys.stderr)
         return 2
     return status

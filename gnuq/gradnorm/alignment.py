@@ -31,7 +31,7 @@ from gnuq.gradnorm.engine import (
     scales,
     towards,
 )
-from gnuq.gradnorm.factors import Dense, Factor, inner, shares, total_norm
+from gnuq.gradnorm.factors import Dense, Factor, inner, shares
 
 Uses = dict[str, list[Factor]]
 
@@ -104,15 +104,12 @@ def _aligned(
     direction = weights if common is None else weights * common
     whole = _uses(done, direction, counts, last=False)
     norms, aligned, count = [], [], weights.shape[1]
-    for k in range(count):
-        one_factor = None if factor is None else factor[:, k]
-        one = _uses(done, towards(done, k, one_factor), counts, last=k == count - 1)
-        own = torch.stack([total_norm(uses) for uses in one.values()]).sum(0)
-        with_all = torch.stack([_against(uses, whole[name]) for name, uses in one.items()]).sum(0)
-        norms.append(descaled(own, one_factor))
-        both = None if factor is None else (factor[:, k] * common[:, k]).sqrt()
-        aligned.append(descaled(with_all, both))
     once = None if common is None else common[:, 0]
+    for k in range(count):
+        own = None if factor is None else factor[:, k]
+        one = _uses(done, towards(done, k, own), counts, last=k == count - 1)
+        norms.append(descaled(_together(one, one), own))
+        aligned.append(descaled(_together(one, whole), _mean(own, once)))
     positions: dict[str, list[Tensor]] = {}
     total = unsplit = torch.zeros_like(norms[0])
     for name, uses in whole.items():
@@ -168,12 +165,17 @@ def gram(
         ]
     rows = []
     for k in range(count):
-        row = [_together(uses[k], uses[m]) for m in range(k + 1)]
-        both = [None if (a := one[k]) is None else (a * one[m]).sqrt() for m in range(k + 1)]
-        rows.append([descaled(x, f) for x, f in zip(row, both, strict=True)])
-    lower = torch.stack([torch.stack([*r, *[r[0] * 0] * (count - len(r))], 1) for r in rows], 1)
+        row = [descaled(_together(uses[k], uses[m]), _mean(one[k], one[m])) for m in range(k + 1)]
+        rows.append(torch.stack([*row, *[torch.zeros_like(row[0])] * (count - k - 1)], 1))
+    lower = torch.stack(rows, 1)
     return lower + lower.tril(-1).mT
 
 
+def _mean(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The geometric mean of two factors: what divides an inner product of two scaled gradients."""
+    return None if a is None or b is None else (a * b).sqrt()
+
+
 def _together(mine: Uses, others: Uses) -> Float[Tensor, " batch"]:
+    """⟨∇s_k, ∇s_l⟩ over all parameters."""
     return torch.stack([_against(uses, others[name]) for name, uses in mine.items()]).sum(0)

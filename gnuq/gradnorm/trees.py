@@ -16,7 +16,7 @@ PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.Siz
 
 
 def tensors(tree: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists, dictionaries and all else that pytree knows, in order."""
+    """The tensors in nested tuples, lists, dictionaries and all that pytree knows, in order."""
     found: list[Tensor] = []
     _collect(tree, found)
     return found

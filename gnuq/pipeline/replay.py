@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gnuq import artefacts, protocol
-from gnuq.pipeline import comparisons, posteriors, runs
+from gnuq.pipeline import comparisons, language, posteriors, runs
 from gnuq.pipeline.stages import Stage, split
 
 POINTS, DRAWS, SEED = 50, 250, 1_000
@@ -162,6 +162,11 @@ def _table(stage: Stage) -> tuple[int, dict[str, float]]:
     return len(new), {DIFFERENCE: largest_difference(wide(saved), wide(new))}
 
 
+def _language(stage: Stage) -> tuple[int, dict[str, float]]:
+    saved, new = language.replayed(stage.name)
+    return len(new), {DIFFERENCE: largest_difference(saved, new)}
+
+
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """A table of model, quantity, value with one column a quantity; any other table as it is."""
     if list(table) != ["model", "quantity", "value"]:
@@ -199,4 +204,5 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "comparisons": _comparison,
     "tables": _table,
     "studies": _table,
+    "language": _language,
 }

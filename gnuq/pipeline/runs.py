@@ -11,7 +11,7 @@ import pandas as pd
 
 from gnuq import artefacts, protocol
 from gnuq.artefacts import ArtefactError, Origin
-from gnuq.pipeline import comparisons, posteriors, stages, studies
+from gnuq.pipeline import comparisons, language, posteriors, stages, studies
 from gnuq.pipeline.stages import Stage, split
 from gnuq.protocol import Experiment
 
@@ -45,6 +45,8 @@ def record(stage: Stage, *, again: bool = False) -> bool:
     for artefact, table in tables.items():
         kind, name = split(artefact)
         artefacts.save(kind, name, table, origin=origin, seconds=seconds, report=report, made=made)
+    if stage.group == "language":
+        language.discard(stage.name, origin)
     if stage.group == "comparisons":
         comparisons.discard(comparisons.COMPARISONS[stage.name], origin)
     told = "".join(f", {key} {report[key]}" for key in _TOLD if key in report)
@@ -129,10 +131,15 @@ def _timing(stage: Stage, _: Origin) -> Made:
     return {stage.outputs[0]: script["measure"]()}, {}
 
 
+def _language(stage: Stage, origin: Origin) -> Made:
+    return {stage.outputs[0]: language.run(stage.name, origin)}, {}
+
+
 _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "posteriors": _posterior,
     "comparisons": _comparison,
     "tables": _table,
     "studies": _study,
     "timings": _timing,
+    "language": _language,
 }

@@ -7,14 +7,15 @@ code as it stands, without running it; an artefact whose provenance says otherwi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
 from gnuq import artefacts, paper, protocol, results
 from gnuq.fingerprint import Code
-from gnuq.pipeline import posteriors, studies
+from gnuq.pipeline import language, posteriors, studies
 from gnuq.protocol import Experiment
+from gnuq.qa import datasets
 
 Group = Literal["posteriors", "comparisons", "timings", "tables", "studies"]
 
@@ -102,6 +103,26 @@ class Stage:
         )
 
 
+@dataclass(frozen=True)
+class LanguageStage(Stage):
+    """One computation with a pretrained model on a benchmark's questions.
+
+    A class of its own: the posteriors' fingerprints cover `Stage`, whose change would outdate them.
+
+    Attributes:
+        model: the model's name and revision.
+        dataset: the questions' name and checksum.
+    """
+
+    group: Literal["language"]  # type: ignore[assignment]
+    model: str | None = None
+    dataset: str | None = None
+
+    def origin(self) -> artefacts.Origin:
+        """As of any stage, with model and data set."""
+        return replace(super().origin(), model=self.model, dataset=self.dataset)
+
+
 @cache
 def source() -> Code:
     """The code of this repository, read once a process."""
@@ -125,7 +146,7 @@ def provenance(artefact: str) -> dict[str, Any]:
 def stages() -> dict[str, Stage]:
     """Every stage by name, inputs before what reads them."""
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
-    everything += [_timing(), *_tables(), *_studies()]
+    everything += [_timing(), *_tables(), *_studies(), *_language()]
     return {stage.name: stage for stage in everything}
 
 
@@ -248,4 +269,22 @@ def _studies() -> list[Stage]:
             tolerance={"largest difference": STUDY_TOLERANCE[name]},
         )
         for name, function in studies.STUDIES.items()
+    ]
+
+
+def _language() -> list[Stage]:
+    return [
+        LanguageStage(
+            name=name,
+            group="language",
+            outputs=(f"records/{name}",),
+            entries=(f"gnuq.pipeline.language.{work.rows.__name__}",),
+            configuration={"questions": work.questions, **work.settings},
+            inputs=tuple(f"records/{other}" for other in work.inputs),
+            tolerance={"largest difference": work.tolerance},
+            dtype="float32",
+            model=language.SOURCE,
+            dataset=datasets.DATASETS["truthfulqa"].revision,
+        )
+        for name, work in language.WORKS.items()
     ]

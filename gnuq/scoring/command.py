@@ -47,13 +47,16 @@ def _quiet() -> None:
 
 
 def _load(options: argparse.Namespace) -> Loaded:
-    return load(
-        options.model,
-        revision=options.revision,
-        quantisation=options.quantisation,
-        dtype=options.dtype,
-        device=options.device,
-    )
+    try:
+        return load(
+            options.model,
+            revision=options.revision,
+            quantisation=options.quantisation,
+            dtype=options.dtype,
+            device=options.device,
+        )
+    except ValueError as error:  # an unknown name, revision or device
+        raise ScoreError("--" + str(error).replace("name:", "model:", 1)) from error
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -107,17 +110,16 @@ def _greedy(loaded: Loaded, prompt: Sequence[int], length: int) -> tuple[int, ..
 
 
 def _show(options: argparse.Namespace, loaded: Loaded, scores: Scores) -> None:
-    (row,) = scores.to_frame().to_dict("records")
+    row = {str(name): value for name, value in scores.to_frame().iloc[0].to_dict().items()}
     told = _meaning(options, loaded, scores)
     split = scores.objective == "mean_probability"
     tokens = scores.by_token(0) if split else None
     if options.json:
         print(json.dumps(_as_json(options, loaded, row, told, tokens), ensure_ascii=False))
         return
-    prompt = loaded.tokenizer.decode(scores.examples[0].prompt, skip_special_tokens=True)
     print(
         report.report(
-            prompt,
+            options.question,
             tokens,
             row,
             {name: text for name, (text, _) in told.items()},

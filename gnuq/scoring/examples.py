@@ -194,7 +194,7 @@ def _whole_numbers(ids: Any, name: str) -> tuple[int, ...]:
 
 
 def encode_all(
-    encoder: Encoder, prompts: Sequence[Prompt], answers: Sequence[Answer]
+    encoder: Encoder, prompts: Sequence[Prompt], answers: Sequence[Answer] | Tensor
 ) -> list[Example]:
     """All examples; an error names the first that cannot be scored.
 

@@ -1,4 +1,8 @@
-"""How a question is put to a model when nothing else is said."""
+"""How a question is put to a model when nothing else is said: an instruction and worked pairs.
+
+The paper's models too see worked pairs before the question (§4.2); these are our own. Small models
+give no answer worth scoring without them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,20 @@ from typing import Any
 
 from gnuq.scoring.examples import Answer, Prompt
 
-#: Plain, with no examples before it: as short as a prompt can be that asks for an answer.
-QUESTION = "Q: {question}\nA:"
+WORKED = (
+    ("What is the capital of Japan?", "Tokyo"),
+    ("How many legs does a spider have?", "Eight legs"),
+    ("Do penguins fly?", "No, penguins swim but cannot fly"),
+    ("Who wrote the play Hamlet?", "William Shakespeare"),
+    ("What happens to water at 100 degrees Celsius?", "It boils and turns into steam"),
+)
+INSTRUCTION = "Answer each question briefly and truthfully."
+
+
+def few_shot(question: str) -> str:
+    """The prompt of a question: the instruction, the worked pairs, the question, and "A:"."""
+    pairs = [f"Q: {q}\nA: {a}" for q, a in WORKED]
+    return "\n\n".join([INSTRUCTION, *pairs, f"Q: {question}\nA:"])
 
 
 def asked(told: dict[str, Any], chat: bool) -> tuple[Prompt, Answer | None]:
@@ -20,11 +36,10 @@ def asked(told: dict[str, Any], chat: bool) -> tuple[Prompt, Answer | None]:
     Returns:
         The prompt, and the answer or None. After "A:" an answer's text begins with a space.
     """
-    if "question" not in told:
-        return told.get("prompt") or told["messages"], told.get("answer_ids", told.get("answer"))
-    question = str(told["question"])
-    prompt = question if chat else QUESTION.format(question=question)
     answer = told.get("answer_ids", told.get("answer"))
+    if "question" not in told:
+        return told.get("prompt") or told["messages"], answer
+    question = str(told["question"])
     if isinstance(answer, str) and not chat:
         answer = " " + answer.lstrip() if answer.strip() else ""
-    return prompt, answer
+    return (question if chat else few_shot(question)), answer

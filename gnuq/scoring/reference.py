@@ -11,6 +11,8 @@ from gnuq import artefacts
 from gnuq.language_models import Loaded
 from gnuq.scoring.calibration import FEATURES, Calibration
 
+TITLES = {"truthfulqa": "TruthfulQA"}
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -22,21 +24,18 @@ class Reference:
 
 def record_of(loaded: Loaded) -> str:
     """The name of the record that belongs to a model as loaded."""
-    return f"scores/{loaded.name}-{loaded.quantisation or 'float32'}"
+    return f"scores/{loaded.name}-{loaded.quantisation or loaded.dtype}"
 
 
 def find(loaded: Loaded) -> Reference | None:
-    """The reference of a model, or None if nobody has made one.
-
-    It holds for the weights in float32: half precision moves the norms themselves.
-    """
+    """The reference of a model in its present precision, or None if nobody has made one."""
     name = record_of(loaded)
-    if name not in artefacts.names("records"):
+    if not artefacts.exists("records", name):
         return None
-    frame = artefacts.load("records", name)
-    told = artefacts.provenance("records", name)
-    of = f"its greedy answers to {len(frame)} {told['dataset']} questions"
-    return Reference(_calibration(frame, loaded), of)
+    saved = artefacts.load("records", name)
+    questions = str(saved.provenance["dataset"]).partition(" ")[0]
+    of = f"its greedy answers to {len(saved.frame)} {TITLES.get(questions, questions)} questions"
+    return Reference(_calibration(saved.frame, loaded), of)
 
 
 def _calibration(frame: pd.DataFrame, loaded: Loaded) -> Calibration:

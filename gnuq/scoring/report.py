@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
 import pandas as pd
 
@@ -36,17 +36,17 @@ def token_table(tokens: pd.DataFrame, total: float) -> str:
     answer = tokens[tokens.part == "answer"]
     width = max(len(repr(t)) for t in answer.token)
     lines = [f"  {'token':<{width}}  probability  share of ‖∇p̄‖²"]
-    for row in answer.itertuples():
-        share = row.share / total if total else 0.0
+    shares = answer.share / total if total else answer.share
+    for token, p, share in zip(answer.token, answer.probability, shares, strict=True):
         bar = "█" * round(20 * max(share, 0.0))
-        lines.append(f"  {row.token!r:<{width}}  {row.probability:11.3f}  {share:7.1%}  {bar}")
+        lines.append(f"  {token!r:<{width}}  {p:11.3f}  {share:7.1%}  {bar}".rstrip())
     return "\n".join(lines)
 
 
 def report(
-    prompt: str,
-    tokens: pd.DataFrame,
-    scores: Mapping[str, float],
+    question: str,
+    tokens: pd.DataFrame | None,
+    scores: Mapping[str, Any],
     told: Mapping[str, str],
     *,
     model: str,
@@ -55,9 +55,9 @@ def report(
     """The whole report.
 
     Args:
-        prompt: the prompt's text.
-        tokens: as `Scores.by_token` gives them.
-        scores: `epistemic`, `aleatoric`, `mean_probability`, `length`, `length_free`.
+        question: what was asked.
+        tokens: as `Scores.by_token` gives them; None for objectives that it does not split.
+        scores: `answer`, `epistemic`, `aleatoric`, `mean_probability`, `length`, `length_free`.
         told: by score, what its level means ("higher than 72 % of …"), where that is known.
         model: what the model is.
         colour: whether to colour the tokens.
@@ -69,8 +69,10 @@ def report(
         ("mean probability", "p̄", f"{scores['mean_probability']:.3f}"),
         ("length", "tokens", f"{scores['length']:.0f}"),
     )
-    lines = [model, "", prompt + answer_line(tokens, colour), ""]
+    answer = str(scores["answer"]) if tokens is None else answer_line(tokens, colour)
+    lines = [model, "", f"Q: {question}", f"A: {answer}", ""]
     for name, symbol, value in rows:
         lines.append(f"  {name:<17} {symbol:<12} {value:>9}   {told.get(name, '')}".rstrip())
-    lines += ["", token_table(tokens, scores["epistemic"])]
+    if tokens is not None:
+        lines += ["", token_table(tokens, scores["epistemic"])]
     return "\n".join(lines)

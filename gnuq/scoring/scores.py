@@ -87,12 +87,16 @@ class Scores:
     @property
     def squared_weight_norm(self) -> float:
         """‖θ‖² of the weights that count, dequantised."""
-        return sum(self._weight_norms[name][0] for name in self.by_parameter)
+        return sum(self._weight_norms[name][0] for name in self._names)
 
     @property
     def weights(self) -> int:
         """P, the number of weights that count."""
-        return sum(self._weight_norms[name][1] for name in self.by_parameter)
+        return sum(self._weight_norms[name][1] for name in self._names)
+
+    @property
+    def _names(self) -> list[str]:
+        return [str(name) for name in self.by_parameter]
 
     @cached_property
     def _weight_norms(self) -> dict[str, tuple[float, int]]:
@@ -127,7 +131,7 @@ class Scores:
         Returns:
             One row an answer, one column a group, in the model's order.
         """
-        groups = [group(name, by) for name in self.by_parameter]
+        groups = [group(name, by) for name in self._names]
         order = list(dict.fromkeys(groups))
         return self.by_parameter.T.groupby(groups).sum().T[order]
 
@@ -148,8 +152,7 @@ class Scores:
                 f"objective: {self.objective!r} is not split by token; score the answers with "
                 "objective='mean_probability'."
             )
-        counts = set(self.by_parameter)
-        return tokens.by_token(self._model(), self.tokenizer, self.examples[i], counts)
+        return tokens.by_token(self._model(), self.tokenizer, self.examples[i], set(self._names))
 
     def _model(self) -> Any:
         if self.model is None:

@@ -62,7 +62,8 @@ def by_token(
         }
     )
     if abs(unsplit) > 1e-12 * float(found.total[0]):
-        frame.loc[len(frame)] = [UNSPLIT, UNSPLIT, np.nan, np.nan, np.nan, 0.0, unsplit]
+        row = {"token": UNSPLIT, "part": UNSPLIT, "share": 0.0, "position_share": unsplit}
+        frame = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
     return frame
 
 

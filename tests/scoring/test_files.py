@@ -13,6 +13,7 @@ import pytest
 import gnuq
 from gnuq.scoring import files
 from gnuq.scoring.files import FileError
+from gnuq.scoring.questions import few_shot
 from gnuq.scoring.settings import Settings
 from tests import tiny
 
@@ -60,7 +61,7 @@ def test_every_kind_of_line_is_scored_as_score_does(tmp_path: Path, model: Any) 
     expected = gnuq.score(
         model,
         TOKENIZER,
-        ["Q: what is France\nA:", "Q : what A :", [1, 5, 7], ROWS[3]["messages"]],
+        [few_shot("what is France"), "Q : what A :", [1, 5, 7], ROWS[3]["messages"]],
         [" Paris", " London yes", [9, 11], "yes"],
     )
     np.testing.assert_allclose(table.epistemic[:4], expected.epistemic, rtol=1e-6)
@@ -77,8 +78,8 @@ BAD = {
     "both answer and answer_ids": {"question": "a", "answer": "b", "answer_ids": [5]},
     "the answer is empty": {"question": "what", "answer": " "},
     "outside the model's vocabulary": {"prompt": [1], "answer_ids": [99]},
-    "do not fit the model's context": {"prompt": [1] * 60, "answer_ids": [5] * 9},
-    "leave no room": {"prompt": [1] * 60},
+    "do not fit the model's context": {"prompt": [1] * 250, "answer_ids": [5] * 9},
+    "leave no room": {"prompt": [1] * 254},
     "not a text or ids": {"question": "what", "answer": 7},
     "needs a role": {"messages": [{"content": "no role"}], "answer": "x"},
 }

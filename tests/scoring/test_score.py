@@ -238,12 +238,12 @@ def test_options_that_there_are_not(llama: Any) -> None:
 
 def test_an_answer_that_does_not_fit(llama: Any) -> None:
     refused(
-        "example 0: 1 tokens of prompt and 80 of answer do not fit the model's context of 64",
+        "example 0: 1 tokens of prompt and 300 of answer do not fit the model's context of 256",
         ExampleError,
         llama,
         TOKENIZER,
         [[1]],
-        [[5] * 80],
+        [[5] * 300],
     )
     refused("outside the model's vocabulary of 61", ExampleError, llama, TOKENIZER, [[1]], [[61]])
 
