@@ -18,7 +18,7 @@ from gnuq import artefacts
 from gnuq.artefacts import Origin, Parts
 from gnuq.language_models import Loaded, find, generate, load
 from gnuq.pipeline.comparisons import significant
-from gnuq.qa import datasets
+from gnuq.qa import arithmetic, datasets
 from gnuq.scoring import Scores, score
 from gnuq.scoring.questions import asked
 from gnuq.scoring.tokens import gram
@@ -37,6 +37,9 @@ PART = 25
 REPLAYED = (0, 3, 11)
 
 
+SUMS = "calibration/smollm2-135m-sums"
+
+
 @dataclass(frozen=True)
 class Work:
     """A computation over questions.
@@ -47,6 +50,7 @@ class Work:
         inputs: the records that it reads.
         tolerance: of a replay, relative to a column's largest value.
         settings: what was decided beforehand.
+        dataset: whose questions they are; None if the package draws them.
     """
 
     rows: Callable[[Sequence[int]], pd.DataFrame]
@@ -54,6 +58,7 @@ class Work:
     inputs: tuple[str, ...] = ()
     tolerance: float = 1e-3
     settings: dict[str, Any] = field(default_factory=dict)
+    dataset: str | None = "truthfulqa"
 
 
 @cache
@@ -152,6 +157,24 @@ def products(ids: Sequence[int]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def by_objective(ids: Sequence[int]) -> pd.DataFrame:
+    """The norms of the objectives that stand beside the mean probability."""
+    names = ("mean_log_probability", "joint_probability")
+    norms = {name: scored(ids, objective=name).epistemic for name in names}
+    return pd.DataFrame({"id": list(ids), **norms})
+
+
+def sums(ids: Sequence[int]) -> pd.DataFrame:
+    """Greedy answers to small sums, whether each is correct, and its scores."""
+    model, drawn = loaded(), [arithmetic.draw(i) for i in ids]
+    texts: list[Any] = [asked({"question": one.question}, chat=False)[0] for one in drawn]
+    given = generate(model, model.tokenizer, texts, max_new_tokens=20)
+    kept = [(i, p, g, one) for i, p, g, one in zip(ids, texts, given, drawn, strict=True) if g.ids]
+    scores = _score(model, [p for _, p, _, _ in kept], [g.ids for _, _, g, _ in kept])
+    frame = _with_scores([i for i, *_ in kept], [g.ids for _, _, g, _ in kept], scores)
+    return frame.assign(correct=[one.correct(g.text) for _, _, g, one in kept])
+
+
 WORKS: dict[str, Work] = {
     ANSWERS: Work(answered, MANY, settings={"max_new_tokens": 50}),
     "quantisation/smollm2-135m": Work(
@@ -164,6 +187,8 @@ WORKS: dict[str, Work] = {
     "sequences/smollm2-135m-tokens": Work(by_token, FEW, inputs=(ANSWERS,)),
     "sequences/smollm2-135m-layers": Work(by_layer, SOME, inputs=(ANSWERS,)),
     "sequences/smollm2-135m-products": Work(products, 12, inputs=(ANSWERS,)),
+    "sequences/smollm2-135m-objectives": Work(by_objective, FEW, inputs=(ANSWERS,)),
+    SUMS: Work(sums, 300, dataset=None, settings={"max_new_tokens": 20}),
 }
 
 

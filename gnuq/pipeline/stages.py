@@ -284,7 +284,7 @@ def _language() -> list[Stage]:
             tolerance={"largest difference": work.tolerance},
             dtype="float32",
             model=language.SOURCE,
-            dataset=datasets.DATASETS["truthfulqa"].revision,
+            dataset=work.dataset and datasets.DATASETS[work.dataset].revision,
         )
         for name, work in language.WORKS.items()
     ]

@@ -22,12 +22,13 @@ def answer_line(tokens: pd.DataFrame, colour: bool) -> str:
     """The answer's tokens one after the other, on a background that says how much each adds."""
     answer = tokens[tokens.part == "answer"]
     if not colour:
-        return "".join(answer.token)
+        return "".join(answer.token).lstrip()
     most = max(float(answer.share.max()), 1e-300)
     cells = []
     for token, share in zip(answer.token, answer.share, strict=True):
         level = SCALE[round(max(float(share), 0.0) / most * (len(SCALE) - 1))]
         cells.append(f"\033[48;5;{level};38;5;{_BLACK}m{token}\033[0m")
+    cells[0] = cells[0].replace("m ", "m", 1)
     return "".join(cells)
 
 
@@ -72,7 +73,8 @@ def report(
     answer = str(scores["answer"]) if tokens is None else answer_line(tokens, colour)
     lines = [model, "", f"Q: {question}", f"A: {answer}", ""]
     for name, symbol, value in rows:
-        lines.append(f"  {name:<17} {symbol:<12} {value:>9}   {told.get(name, '')}".rstrip())
+        key = name.replace(" ", "_")
+        lines.append(f"  {name:<17} {symbol:<12} {value:>9}   {told.get(key, '')}".rstrip())
     if tokens is not None:
         lines += ["", token_table(tokens, scores["epistemic"])]
     return "\n".join(lines)

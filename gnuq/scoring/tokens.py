@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def by_token(
     unsplit = float(found.unsplit[0]) + rest
     frame = pd.DataFrame(
         {
-            "token": [tokenizer.decode([i]) for i in example.ids],
+            "token": texts(tokenizer, example.ids),
             "part": ["prompt"] * count + ["answer"] * answer,
             "probability": np.r_[np.full(count, np.nan), probability],
             "aleatoric": np.r_[np.full(count, np.nan), -probability * np.expm1(log_p_answer)],
@@ -65,6 +65,20 @@ def by_token(
         row = {"token": UNSPLIT, "part": UNSPLIT, "share": 0.0, "position_share": unsplit}
         frame = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
     return frame
+
+
+def texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the decoded text: a piece on its own may lose its space.
+
+    A token that ends in the middle of a character shows as the tokenizer decodes it alone.
+    """
+    found, before = [], ""
+    for i in range(len(ids)):
+        text = str(tokenizer.decode(ids[: i + 1]))
+        whole = text.startswith(before) and not before.endswith("\ufffd")
+        found.append(text[len(before) :] if whole else str(tokenizer.decode([ids[i]])))
+        before = text
+    return found
 
 
 def gram(model: nn.Module, example: Example) -> np.ndarray:

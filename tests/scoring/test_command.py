@@ -1,0 +1,134 @@
+"""`python -m gnuq score`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gnuq.__main__ import main
+from gnuq.language_models import Loaded
+from gnuq.scoring import command, report
+from tests import tiny
+
+QUESTION = ["score", "--question", "what is the capital of France"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny model in the place of the default one."""
+    model = tiny.model("llama-tied")
+    loaded = Loaded(model, tiny.tokenizer(), "tiny", None, None, "float64", None)
+    monkeypatch.setattr(command, "load", lambda *names, **options: loaded)
+
+
+def test_a_question_and_its_answer(capsys: Any) -> None:
+    assert main([*QUESTION, "--answer", "Paris yes"]) == 0
+    told = capsys.readouterr().out
+    assert "Q: what is the capital of France" in told
+    assert "A: Paris yes" in told
+    for word in (
+        "epistemic",
+        "aleatoric",
+        "mean probability",
+        "share of ‖∇p̄‖²",
+        "'Paris'",
+        "' yes'",
+    ):
+        assert word in told
+    assert "\033" not in told  # no terminal, no colours
+
+
+def test_json_holds_the_scores_and_the_tokens(capsys: Any) -> None:
+    assert main([*QUESTION, "--answer", "Paris yes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["length"] == 2
+    assert told["model"] == "tiny"
+    assert sum(t["share"] for t in told["tokens"]) == pytest.approx(told["epistemic"])
+    assert [t["token"] for t in told["tokens"]] == ["Paris", " yes"]
+
+
+def test_without_an_answer_the_models_own_is_scored(capsys: Any) -> None:
+    assert main([*QUESTION, "--max-new-tokens", "4", "--json"]) == 0
+    assert 1 <= json.loads(capsys.readouterr().out)["length"] <= 4
+
+
+@pytest.mark.parametrize("objective", ["joint_probability", "token_average"])
+def test_other_objectives_have_no_split_by_token(capsys: Any, objective: str) -> None:
+    assert main([*QUESTION, "--answer", "Paris", "--objective", objective]) == 0
+    assert "share of" not in capsys.readouterr().out
+
+
+def test_many(capsys: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    source.write_text('{"question": "what is", "answer": "Paris"}\n{"question": 1')
+    code = main(["score", "--input", str(source), "--output", str(target)])
+    told = capsys.readouterr()
+    assert code == 1
+    assert f"{source}, line 2: no JSON" in told.err
+    assert "1 answers scored, 1 not" in told.out
+    assert len(pd.read_parquet(target)) == 2
+
+
+def test_a_calibration_tells_what_a_score_means(capsys: Any, tmp_path: Path) -> None:
+    import gnuq
+
+    model, examples = tiny.model("llama-tied"), tiny.EXAMPLES * 3
+    scores = gnuq.score(
+        model, tiny.tokenizer(), [e.prompt for e in examples], [e.answer for e in examples]
+    )
+    gnuq.calibrate(scores, [True, False] * 6).save(tmp_path / "c.json")
+    arguments = [*QUESTION, "--answer", "Paris", "--calibration", str(tmp_path / "c.json")]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "% of the calibration's answers" in told
+    assert "probability of being wrong" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["score"], "--question or --input"),
+        ([*QUESTION, "--answer", " "], "the answer is empty"),
+        (["score", "--input", "none.jsonl", "--output", "x.parquet"], "there is no file"),
+        (["score", "--input", "none.jsonl"], "--output: name the parquet file"),
+        (["score", "--input", "a", "--question", "b"], "--question: it has no place beside"),
+        ([*QUESTION, "--answer", "Paris", "--calibration", "none"], "there is no none"),
+        ([*QUESTION, "--answer", "Paris", "--memory", "-1"], "memory: -1"),
+        ([*QUESTION, "--answer", "Paris", "--params", "adapter"], "leaves no weight"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(
+    capsys: Any, arguments: list[str], told: str
+) -> None:
+    assert main(arguments) == 2
+    found = capsys.readouterr().err
+    assert found.startswith("python -m gnuq score: ")
+    assert told in found
+    assert found.count("\n") == 1
+
+
+def test_help_is_quick() -> None:
+    """It imports neither torch nor pandas; a second is what the whole process may take."""
+    program = (
+        "import sys, runpy; sys.argv = ['gnuq', 'score', '--help']\n"
+        "try: runpy.run_module('gnuq', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'pandas', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("[]"), done.stderr
+    assert "--question" in done.stdout
+
+
+def test_colours_follow_the_share() -> None:
+    frame = pd.DataFrame({"token": ["a", "b"], "part": ["answer"] * 2, "share": [0.1, 2.0]})
+    line = report.answer_line(frame, colour=True)
+    assert f"48;5;{report.SCALE[-1]}" in line.split("b")[0]
+    assert f"48;5;{report.SCALE[0]}" in line.split("a")[0]
+    assert report.answer_line(frame, colour=False) == "ab"
