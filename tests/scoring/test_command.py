@@ -37,7 +37,7 @@ def test_a_question_and_its_answer(capsys: Any) -> None:
         "aleatoric",
         "mean probability",
         "share of ‖∇p̄‖²",
-        "'Paris'",
+        "' Paris'",
         "' yes'",
     ):
         assert word in told
@@ -50,7 +50,7 @@ def test_json_holds_the_scores_and_the_tokens(capsys: Any) -> None:
     assert told["length"] == 2
     assert told["model"] == "tiny"
     assert sum(t["share"] for t in told["tokens"]) == pytest.approx(told["epistemic"])
-    assert [t["token"] for t in told["tokens"]] == ["Paris", " yes"]
+    assert [t["token"] for t in told["tokens"]] == [" Paris", " yes"]
 
 
 def test_without_an_answer_the_models_own_is_scored(capsys: Any) -> None:
