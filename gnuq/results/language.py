@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from gnuq import artefacts
+from gnuq.scoring.calibration import held_out_predictions, reliability_curve
 
 MODEL = "smollm2-135m"
 #: What no `.grad` holds in a quantised model, and what it does.
@@ -146,3 +147,38 @@ def kinds(precision: str) -> pd.DataFrame:
     count = part["id"].nunique()
     sums = part.groupby(["kind", "held"], sort=False)["share"].sum() / count
     return sums.reset_index().assign(where=lambda x: x["held"].map(HELD))
+
+
+def reliability(*features: str, bins: int = 8) -> pd.DataFrame:
+    """The held-out reliability curve of a fit to all sums; see `Calibration.reliability`.
+
+    Args:
+        features: the scores that enter.
+        bins: number of bins.
+    """
+    table = sums()
+    values = np.log(table[list(features)].to_numpy())
+    wrong = ~table["correct"].to_numpy()
+    return reliability_curve(held_out_predictions(values, wrong), wrong, bins)
+
+
+def sums_auroc(draws: int = 1000) -> pd.DataFrame:
+    """Area under the ROC curve of each score for "this sum is wrong", with bootstrap intervals.
+
+    Args:
+        draws: bootstrap samples of the questions.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    table = sums()
+    wrong = ~table["correct"].to_numpy()
+    random = np.random.default_rng(0)
+    drawn = random.integers(len(table), size=(draws, len(table)))
+    samples = [s for s in drawn if 0 < wrong[s].sum() < len(s)]
+    rows = {}
+    for name, sign in {"epistemic": 1, "aleatoric": 1, "mean_probability": -1, "length": 1}.items():
+        score = sign * table[name].to_numpy()
+        areas = [roc_auc_score(wrong[s], score[s]) for s in samples]
+        low, high = np.quantile(areas, [0.025, 0.975])
+        rows[name] = {"AUROC": roc_auc_score(wrong, score), "2.5 %": low, "97.5 %": high}
+    return pd.DataFrame(rows).T.rename_axis("score, high for wrong")

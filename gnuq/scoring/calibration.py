@@ -105,12 +105,7 @@ class Calibration:
         if not self.held_out:
             raise CalibrationError("labels: this calibration has none; fit it with labels.")
         predicted, wrong = np.array(self.held_out).T
-        order = np.argsort(predicted, kind="stable")
-        rows = []
-        for part in np.array_split(order, min(bins, len(order))):
-            low, high = _wilson(wrong[part].sum(), len(part))
-            rows.append((predicted[part].mean(), wrong[part].mean(), len(part), low, high))
-        return pd.DataFrame(rows, columns=["predicted", "observed", "count", "low", "high"])
+        return reliability_curve(predicted, wrong, bins)
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON, whole or not at all."""
@@ -191,15 +186,43 @@ def calibrate(scores: Scores, labels: Sequence[Any] | None = None) -> Calibratio
 def _fit(features: np.ndarray, wrong: np.ndarray) -> tuple[list[float], list[tuple[float, int]]]:
     """Logistic regression on all answers, and predictions of each from the others' folds."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     fitted = LogisticRegression().fit(features, wrong)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    predicted = cross_val_predict(
-        LogisticRegression(), features, wrong, cv=folds, method="predict_proba"
-    )[:, 1]
+    predicted = held_out_predictions(features, wrong)
     held_out = [(float(p), int(y)) for p, y in zip(predicted, wrong, strict=True)]
     return [*fitted.coef_[0].tolist(), float(fitted.intercept_[0])], held_out
+
+
+def held_out_predictions(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Each answer's probability of being wrong, from a fit that did not see it.
+
+    Args:
+        features: shape (n, features).
+        wrong: shape (n,), 1 or True where the answer is wrong.
+
+    Returns:
+        Shape (n,).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    every = cross_val_predict(model, features, wrong, cv=folds, method="predict_proba")
+    predicted: np.ndarray = every[:, 1]
+    return predicted
+
+
+def reliability_curve(predicted: np.ndarray, wrong: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Predicted probabilities against observed shares, in bins of equal size; see `reliability`."""
+    order = np.argsort(predicted, kind="stable")
+    rows = []
+    for part in np.array_split(order, min(bins, len(order))):
+        low, high = _wilson(wrong[part].sum(), len(part))
+        rows.append((predicted[part].mean(), wrong[part].mean(), len(part), low, high))
+    return pd.DataFrame(rows, columns=["predicted", "observed", "count", "low", "high"])
 
 
 def _logarithms(scores: Scores) -> np.ndarray:

@@ -87,19 +87,20 @@ class Scores:
     @property
     def squared_weight_norm(self) -> float:
         """‖θ‖² of the weights that count, dequantised."""
-        return sum(self._weight_norms[name][0] for name in self._names)
+        return sum(self.weight_norms[name][0] for name in self._names)
 
     @property
     def weights(self) -> int:
         """P, the number of weights that count."""
-        return sum(self._weight_norms[name][1] for name in self._names)
+        return sum(self.weight_norms[name][1] for name in self._names)
 
     @property
     def _names(self) -> list[str]:
         return [str(name) for name in self.by_parameter]
 
     @cached_property
-    def _weight_norms(self) -> dict[str, tuple[float, int]]:
+    def weight_norms(self) -> dict[str, tuple[float, int]]:
+        """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name."""
         return squared_weight_norms(self._model())
 
     def to_frame(self) -> pd.DataFrame:
