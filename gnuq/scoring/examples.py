@@ -113,7 +113,15 @@ class Encoder:
         if _is_chat(prompt):
             text = self._rendered(prompt)
             return _Prompt(text, self._plain(text), False)
-        return _Prompt(None, _whole_numbers(prompt, "prompt"), False)
+        return _Prompt(None, self._without_padding(_whole_numbers(prompt, "prompt")), False)
+
+    def _without_padding(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Ids without padding before them, where a padding token cannot be anything else."""
+        padding = self.tokenizer.pad_token_id
+        if padding is None or padding in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            return ids
+        first = next((i for i, token in enumerate(ids) if token != padding), len(ids))
+        return ids[first:]
 
     def _rendered(self, messages: Any) -> str:
         if not getattr(self.tokenizer, "chat_template", None):

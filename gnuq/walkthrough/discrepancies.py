@@ -6,6 +6,7 @@ import pandas as pd
 
 from gnuq import artefacts, paper, protocol, results
 from gnuq.networks import Architecture
+from gnuq.results import language
 from gnuq.walkthrough import axioms, paper_map
 
 #: Widths of the scaling study's networks, as Table 10 names them; none for softmax regression.
@@ -62,7 +63,8 @@ def far_apart(least: float = 0.15) -> pd.DataFrame:
 
 def values() -> dict[str, str]:
     """Every number that the page's sentences use, by name, ready to print."""
-    return {**_printed(), **_binary(), **_classes(), **_weights(), **_methods()}
+    found = (_printed(), _binary(), _classes(), _weights(), _methods(), _sequences())
+    return {name: text for part in found for name, text in part.items()}
 
 
 def _printed() -> dict[str, str]:
@@ -91,6 +93,18 @@ def _printed() -> dict[str, str]:
         "lowest_r_at": _grouped(sizes[steps["1st column"].argmin()]),
         "lowest_rho": f"{steps['2nd column'].min():.2f}",
         "lowest_rho_at": _grouped(sizes[steps["2nd column"].argmin()]),
+    }
+
+
+def _sequences() -> dict[str, str]:
+    table = language.sequences()
+    longer = table[table["length"] > 1]
+    ranks = table[["epistemic", "length_free", "length"]].corr("spearman")["length"]
+    return {
+        "s_count": str(len(table)),
+        "s_cross": f"{longer['cross'].median():.0%}",
+        "s_length": f"{ranks['epistemic']:.2f}",
+        "s_length_free": f"{ranks['length_free']:.2f}",
     }
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import gnuq
+from gnuq.gradnorm import squared_gradient_norms
 from gnuq.gradnorm.rules import find_rule
+from gnuq.scoring import Example
 from tests import tiny
 
 PRECISION = {torch.float64: 1e-7, torch.float32: 1e-5}
@@ -29,6 +31,35 @@ def test_one_pass_equals_a_backward_for_each_answer(name: str, dtype: torch.dtyp
         p = tiny.probabilities(model, example).detach().double().numpy()
         assert scores.mean_probability[i] == pytest.approx(p.mean(), rel=1e-5)
         assert scores.aleatoric[i] == pytest.approx((p * (1 - p)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "opt", "gemma3"])
+def test_the_padding_row_of_an_embedding_follows_backward(name: str) -> None:
+    """Token 0 is `padding_idx`: even as a real token its row gets no gradient."""
+    model, example = tiny.model(name), Example((1, 7, 0, 9), (6, 0, 8))
+    scores = gnuq.score(model, tiny.tokenizer(), [example.prompt], [example.answer])
+    expected = tiny.squared_norms(model, example)
+    assert scores.epistemic[0] == pytest.approx(float(sum(expected.values())), rel=1e-7)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "mistral-sliding", "gpt2", "opt"])
+def test_left_padding_changes_nothing(name: str) -> None:
+    """The engine itself, on inputs that the caller has padded on the left."""
+    model, examples = tiny.model(name), tiny.EXAMPLES
+    width = max(map(len, examples))
+    ids = torch.tensor([[0] * (width - len(e)) + list(e.ids) for e in examples])
+    mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in examples])
+    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+
+    def objective(output) -> torch.Tensor:
+        p = output.logits[:, :-1].softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        return torch.stack([p[b, -len(e.answer) :].mean() for b, e in enumerate(examples)])
+
+    found = squared_gradient_norms(model, inputs, objective, flattened=True).total
+    for norm, example in zip(found, examples, strict=True):
+        expected = float(sum(tiny.squared_norms(model, example).values()))
+        assert float(norm) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)

@@ -37,6 +37,13 @@ def test_ids_are_left_as_they_are(given: object) -> None:
     assert (example.prompt, example.answer) == ((5, 6), (10, 11))
 
 
+def test_padding_before_a_prompt_does_not_count() -> None:
+    assert ENCODER.encode(torch.tensor([0, 0, 5, 6]), [10]).prompt == (5, 6)
+    shared = tiny.tokenizer()
+    shared.pad_token = shared.eos_token  # then it may be meant
+    assert Encoder(shared).encode([2, 5, 6], [10]).prompt == (2, 5, 6)
+
+
 def test_padding_and_the_end_of_a_generated_answer_do_not_count() -> None:
     assert ENCODER.encode([5], [10, 11, 2, 0, 0]).answer == (10, 11)
     assert ENCODER.encode([5], [10, 11, 2, 2, 2]).answer == (10, 11)
