@@ -12,7 +12,7 @@ backward passes; only the factors of ∇s̄ are kept.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -56,6 +56,23 @@ class Alignment:
     total: Float[Tensor, " batch"]
     positions: dict[str, list[Float[Tensor, " batch *positions"]]]
     unsplit: Float[Tensor, " batch"]
+
+    def times(self, squared_unit: Float[Tensor, " batch"]) -> Alignment:
+        """The same for objectives in a unit of their own: all products times its square."""
+
+        def scaled(x: Tensor) -> Tensor:
+            moved = x.movedim(0, -1).to(squared_unit)
+            return (moved * squared_unit).movedim(-1, 0)
+
+        positions = {name: list(map(scaled, uses)) for name, uses in self.positions.items()}
+        return replace(
+            self,
+            squared_norms=scaled(self.squared_norms),
+            aligned=scaled(self.aligned),
+            total=scaled(self.total),
+            positions=positions,
+            unsplit=scaled(self.unsplit),
+        )
 
 
 def alignment(

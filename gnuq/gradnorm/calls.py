@@ -33,7 +33,8 @@ class Call:
         outputs: the output tensors, detached (fallback only: the local run must reproduce them).
         deltas: gradients at the outputs, by output index, for the backward pass in progress.
         backward: the prepared rule, shared by all backward passes.
-        flattened: whether dimension 0 may hold the tokens of all examples, example by example.
+        flattened: how many tokens of an example dimension 0 may hold, example by example; 0 if
+            it must not.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Call:
     outputs: list[Tensor] = field(default_factory=list)
     deltas: dict[int, Tensor] = field(default_factory=dict)
     backward: Backward | None = None
-    flattened: bool = False
+    flattened: int = 0
 
     def refuse(self, reason: str) -> UnsupportedModuleError:
         """The error that names this module."""
@@ -80,6 +81,10 @@ class Call:
                 "it uses a parameter that a module called inside it uses too; call the tied "
                 "layer as a child module instead of using its weight."
             )
+
+    def forget(self) -> None:
+        """Let go of what only the backward pass needed."""
+        self.arguments, self.versions, self.outputs, self.backward = ((), {}), [], [], None
 
     def factors(self, batch: int) -> dict[str, Factor]:
         """Per-example gradients of the touched parameters, by their name inside the module.
@@ -115,21 +120,20 @@ class Call:
         a layer or a router. That they stand example by example is checked from outside, by
         scoring one example alone.
         """
-        rows = {delta.shape[0] for delta in self.deltas.values()}
-        given = {tensor.shape[0] for tensor in self.tensors() if tensor.ndim}
-        if self.flattened and len(rows) == 1 and rows <= given and max(rows) % batch == 0:
-            return max(rows) // batch
-        return 1
+        tokens = self.flattened
+        if tokens < 2 or {delta.shape[0] for delta in self.deltas.values()} != {batch * tokens}:
+            return 1
+        given = self.tensors()
+        in_a_row = any(x.shape[:1] == (batch * tokens,) for x in given)
+        return tokens if in_a_row or any(x.shape[:2] == (batch, tokens) for x in given) else 1
 
     def _by_rule(self, rule: Rule, batch: int, tokens: int) -> dict[str, Factor]:
-        def grouped(x: Tensor) -> Tensor:
-            return x if tokens == 1 else x.reshape(batch, tokens, *x.shape[1:])
-
         try:
             if self.backward is None:
-                given = self.tensors()[: rule.arguments]
-                self.backward = rule.prepare(self.module, *(grouped(x.detach()) for x in given))
-            found = self.backward(grouped(self.deltas[0]))
+                given = [x.detach() for x in self.tensors()[: rule.arguments]]
+                given = [_grouped(x, batch, tokens) for x in given]
+                self.backward = rule.prepare(self.module, *given)
+            found = self.backward(_grouped(self.deltas[0], batch, tokens))
         except NotImplementedError as error:
             raise self.refuse(f"{error}.") from error
         if missing := self.touched.keys() - found.keys():
@@ -138,36 +142,38 @@ class Call:
 
     def _by_fallback(self, batch: int, tokens: int) -> dict[str, Factor]:
         leaves, spec = tree_flatten(self.arguments)
-        rows = batch * tokens
-        split = [
-            i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.shape[:1] == (rows,)
-        ]
+        lengths = [x.shape[0] if isinstance(x, Tensor) and x.ndim else 0 for x in leaves]
+        in_a_row = [i for i, n in enumerate(lengths) if tokens > 1 and n == batch * tokens]
+        split = in_a_row + [i for i, n in enumerate(lengths) if n == batch]
 
         def run(parameters: dict[str, Tensor], tensors: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
             for i, tensor in zip(split, tensors, strict=True):
-                filled[i] = tensor if tokens == 1 else tensor.flatten(0, 1)
+                filled[i] = tensor.flatten(0, 1) if i in in_a_row else tensor
             args, kwargs = tree_unflatten(filled, spec)
             outputs = torch.func.functional_call(self.module, parameters, args, kwargs)
             found = [floating(outputs)[i] for i in self.deltas]
             return found if tokens == 1 else [y[None] for y in found]
 
-        def grouped(x: Tensor) -> Tensor:
-            return x if tokens == 1 else x.reshape(batch, tokens, *x.shape[1:])
-
-        batched = [grouped(leaves[i].detach()) for i in split]
-        deltas = [grouped(delta) for delta in self.deltas.values()]
+        batched = [_grouped(leaves[i].detach(), batch, tokens) for i in split]
+        deltas = [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
         try:
             found, outputs = per_example(run, self.touched, batched, deltas)
         except RuntimeError as error:
             raise self.refuse(f"it cannot run on one example: {error}") from error
         for i, got in zip(self.deltas, outputs, strict=True):
-            if not close(grouped(self.outputs[i]), got):
+            if not close(_grouped(self.outputs[i], batch, tokens), got):
                 raise self.refuse(
                     "run on one example at a time it gives other outputs than on the batch, so "
                     "its examples are not independent along dimension 0, or a hook changes them."
                 )
         return found
+
+
+def _grouped(x: Tensor, batch: int, tokens: int) -> Tensor:
+    """Tokens that stand in a row, by example; any other tensor as it is."""
+    in_a_row = tokens > 1 and x.shape[:1] == (batch * tokens,)
+    return x.reshape(batch, tokens, *x.shape[1:]) if in_a_row else x
 
 
 def floating(outputs: Any) -> list[Tensor]:

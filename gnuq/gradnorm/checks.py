@@ -92,6 +92,12 @@ def batch_of(inputs: Any) -> int:
     return tensors[0].shape[0]
 
 
+def tokens_of(inputs: Any) -> int:
+    """The tokens of an example: dimension 1 of the first tensor, 0 if it has none."""
+    first = next(x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor))
+    return int(first.shape[1]) if first.ndim > 1 else 0
+
+
 def split(inputs: Any, batch_size: int | None) -> list[Any]:
     """The inputs in parts of at most `batch_size` examples."""
     batch = batch_of(inputs)

@@ -8,6 +8,7 @@ what makes Eq. (4) cost one forward and one backward pass for a whole batch.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,7 +58,8 @@ def squared_gradient_norms(
             its square, in float64. In float16 the gradient of a small probability would vanish
             without it. Called after the objective.
         flattened: accept modules that get the tokens of all examples in one dimension, example
-            by example, as routers and experts do. Only scoring an example alone can tell that
+            by example, as routers and experts do; an example has as many tokens as dimension 1
+            of the first input. Only scoring an example alone can tell that
             they stand example by example: leave `verify` on, or do that yourself.
 
     Raises:
@@ -140,7 +142,8 @@ class Pass:
 @contextmanager
 def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
     """Run and record; what was recorded is released at the end, also after an error."""
-    recorder = Recorder(task.model, flattened=task.flattened)
+    tokens = checks.tokens_of(inputs) if task.flattened else 0
+    recorder = Recorder(task.model, flattened=tokens)
     try:
         with recorder.watching(), checks.deterministic():
             values = task.objective(checks.call(task.model, inputs))
@@ -187,11 +190,11 @@ def _norms_of_one(
     norms: dict[str, Tensor] = {}
     shared: dict[str, list[Factor]] = {}
 
-    def consume(name: str, factor: Factor) -> None:
+    def consume(name: str, gradient: Factor) -> None:
         if uses[name] == 1:
-            norms[name] = squared_norm(factor)
+            norms[name] = squared_norm(gradient)
         else:  # a parameter used more than once owes cross terms: wait for all its uses
-            shared.setdefault(name, []).append(factor)
+            shared.setdefault(name, []).append(gradient)
 
     last = k == done.columns.shape[1] - 1
     one = None if factor is None else factor[:, k]
@@ -227,11 +230,16 @@ def backward(
     """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
     batch = len(done.columns)
 
+    recent: deque = deque(maxlen=8)  # layers that share an input come one after the other
+
     @torch.no_grad()
     def collect(call: Call) -> None:
         for local, factor in call.factors(batch).items():
             consume(done.recorder.names[id(call.touched[local])], factor)
         call.deltas.clear()
+        if last:
+            recent.append(call.backward)
+            call.forget()
 
     done.recorder.run_backward(done.columns, direction, collect, last=last)
 

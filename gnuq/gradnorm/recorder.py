@@ -77,7 +77,7 @@ class Recorder:
         anchor: the one leaf of the autograd graph.
     """
 
-    def __init__(self, model: nn.Module, *, flattened: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, flattened: int = 0) -> None:
         self.model, self.flattened = model, flattened
         self.rules = {module: find_rule(module) for module in model.modules()}
         self.calls: list[Call] = []

@@ -138,6 +138,7 @@ def _finish(
     if not missing:
         return
     model, tokenizer = load()
+    models.ready(model, tokenizer)
     for i in missing:
         chunk = lines[i * CHUNK : (i + 1) * CHUNK]
         _write(_chunk(model, tokenizer, chunk, settings), parts / _names(lines)[i])

@@ -26,12 +26,19 @@ def ready(model: Any, tokenizer: Any) -> None:
             model in training mode, or a tokenizer of another vocabulary.
         UnsupportedModuleError: a quantised layer whose backward pass cannot be trusted.
     """
+    if tokenizer is None or not callable(tokenizer):
+        raise TypeError(f"tokenizer: expected the model's, got {type(tokenizer).__name__}.")
     if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
         raise TypeError(
             f"model: expected a Hugging Face causal language model, got {type(model).__name__}; "
             "load one with transformers.AutoModelForCausalLM."
         )
     _generates(model)
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise ScoreError(
+            "model: some of its weights are not in memory (offloaded to CPU or disk, or on the "
+            "meta device); load it whole, or quantised, or over several GPUs (device_map='auto')."
+        )
     if model.training:
         raise ScoreError("model: it is in training mode; call model.eval() first.")
     _same_vocabulary(model, tokenizer)
@@ -74,15 +81,24 @@ def _same_vocabulary(model: Any, tokenizer: Any) -> None:
 
 
 def _causal(model: nn.Module) -> None:
-    """A token must not change the logits before it, or p(y_t | y_<t) is not what comes out."""
+    """A token must not change the logits before it, or p(y_t | y_<t) is not what comes out.
+
+    And the positions that batches are given must be those that the model counts itself.
+    """
     a, b = (Batch.of(model, [Example((1, 2, 1), (last,))]).inputs for last in (1, 2))
+    own = {name: value for name, value in a.items() if name != "position_ids"}
     with torch.no_grad():
-        first, second = (model(**inputs).logits[:, :3].float() for inputs in (a, b))
+        first, second, third = (model(**x).logits[:, :3].float() for x in (a, b, own))
     tolerance = 1e-2 if dtype_of(model).itemsize < 4 else 1e-4
     if float((first - second).abs().max()) > tolerance * float(first.abs().max()):
         raise ScoreError(
             f"model: {type(model).__name__} sees later tokens (an encoder or masked language "
             "model); score takes causal models only."
+        )
+    if float((first - third).abs().max()) > tolerance * float(first.abs().max()):
+        raise ScoreError(
+            f"model: {type(model).__name__} does not count positions from nought, so batches "
+            "cannot be padded; score takes models that do."
         )
 
 

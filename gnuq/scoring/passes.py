@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
-from gnuq.gradnorm import GradientNorms, squared_gradient_norms
+from gnuq.gradnorm import squared_gradient_norms
 from gnuq.gradnorm.alignment import Alignment, alignment, gram
 from gnuq.gradnorm.checks import NotFiniteError
 from gnuq.scoring import objectives
@@ -52,7 +53,7 @@ class Batch:
             "attention_mask": table([[1] * len(e) for e in examples], length),
             "use_cache": False,
         }
-        if "position_ids" in inspect.signature(model.forward).parameters:
+        if takes_positions(model):
             inputs["position_ids"] = torch.arange(length, device=device).repeat(len(examples), 1)
         starts = [[len(e.prompt) - 1 + t for t in range(len(e.answer))] for e in examples]
         return cls(
@@ -61,6 +62,12 @@ class Batch:
             table([list(e.answer) for e in examples], answer),
             table([[1] * len(e.answer) for e in examples], answer).bool(),
         )
+
+
+def takes_positions(model: nn.Module) -> bool:
+    """Whether the model's own forward method takes position_ids; an adapter's hides it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return "position_ids" in inspect.signature(base.forward).parameters
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -89,44 +96,71 @@ def logits_at(model: nn.Module, positions: Int[Tensor, "batch tokens"]) -> Gener
 def token_log_probabilities(
     logits: Float[Tensor, "batch tokens vocabulary"], tokens: Int[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch tokens"]:
-    """The log-probabilities log p(y_t | y_<t, x) of the given tokens, in float32 at least."""
+    """The log-probabilities log p(y_t | y_<t, x) of the given tokens, in float32 at least.
+
+    As log σ of the token's log-odds against all others: no digit of 1 − p is lost where p is
+    nearly 1, neither here nor in the gradient.
+    """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     chosen = wide.gather(-1, tokens[..., None])[..., 0]
-    return chosen - wide.logsumexp(-1)
+    others = wide.scatter(-1, tokens[..., None], -torch.inf).logsumexp(-1)
+    return functional.logsigmoid(chosen - others)
 
 
 class Objective:
-    """The objective of one batch; remembers the log-probabilities that it has seen.
+    """The objective of one batch, in a unit of each answer's own, which it remembers.
+
+    A probability is differentiated in units of the answer's largest, so that neither it nor the
+    square of its gradient can be too small for the data type.
 
     Args:
         batch: what is scored.
         name: a key of `objectives.OBJECTIVES`.
+
+    Attributes:
+        log_probabilities: of the answers' tokens, from the last call.
+        log_unit: logarithm of the unit, shape (batch, 1), float64; nought for logarithms.
     """
 
     def __init__(self, batch: Batch, name: str) -> None:
         self.batch = batch
         self.name = name
-        self.log_probabilities = torch.empty(0)
+        self.log_probabilities = self.log_unit = torch.empty(0)
 
     def __call__(self, output: Any) -> Tensor:
         """From the model's output to one scalar per example, or one per token."""
         logits = output.logits if hasattr(output, "logits") else output[0]
         found = token_log_probabilities(logits, self.batch.tokens.to(logits.device))
-        self.log_probabilities = found.detach()
-        bad = (~torch.isfinite(found.detach()) & self.batch.mask.to(found.device)).any(1)
-        if bool(bad.any()):
-            raise NotFiniteError("the model's logits are NaN or infinite", int(bad.nonzero()[0]))
-        value: Tensor = objectives.OBJECTIVES[self.name][0](found, self.batch.mask.to(found.device))
+        mask = self.batch.mask.to(found.device)
+        self.log_probabilities = found.detach().where(mask, 0.0)
+        self._demand_finite()
+        unit = found.detach().where(mask, -torch.inf).amax(1, keepdim=True)
+        unit = unit * 0 if "log" in self.name else unit
+        self.log_unit = unit.double().cpu()
+        value: Tensor = objectives.OBJECTIVES[self.name][0]((found - unit).where(mask, 0.0), mask)
         return value
+
+    def _demand_finite(self) -> None:
+        for wrong, reason in (
+            (torch.isnan(self.log_probabilities), "the model's logits are NaN or infinite"),
+            (torch.isinf(self.log_probabilities), "a token of the answer has probability nought"),
+        ):
+            if bool(wrong.any()):
+                raise NotFiniteError(reason, int(wrong.any(1).nonzero()[0]))
+
+    def squared_unit(self) -> Tensor:
+        """What the norms must be multiplied by, shape (batch, 1), float64, on the CPU."""
+        return (2 * self.log_unit).exp()
 
     def scale(self, values: Tensor) -> Tensor:
         """A power of two that brings the largest gradient at the logits near one.
 
-        That gradient is p_t (1 − p_t), or 1 − p_t for logarithms, over the number of tokens. In
-        float16 it would vanish in the layers below; its square vanishes even in float32.
+        That gradient is p_t (1 − p_t) in the answer's unit, or 1 − p_t for logarithms, over the
+        number of tokens. In float16 it would vanish in the layers below.
         """
         log_p, mask = self.log_probabilities, self.batch.mask.to(values.device)
-        slope = -torch.expm1(log_p) * (1.0 if "log" in self.name else log_p.exp())
+        relative = (log_p - self.log_unit.to(log_p)).exp()
+        slope = -torch.expm1(log_p) * (1.0 if "log" in self.name else relative)
         slope = (slope * mask).clamp(min=1 / LARGEST_SCALE)
         if self.name != "token_average":
             slope = (slope.amax(1) / mask.sum(1))[:, None]
@@ -135,14 +169,21 @@ class Objective:
 
 def norms(
     model: nn.Module, batch: Batch, name: str
-) -> tuple[GradientNorms, Float[Tensor, "batch tokens"]]:
-    """Squared gradient norms of a batch's objective, and its tokens' log-probabilities."""
+) -> tuple[dict[str, Float[Tensor, " batch *tokens"]], Float[Tensor, "batch tokens"]]:
+    """Squared gradient norms of a batch's objective, and its tokens' log-probabilities.
+
+    Returns:
+        The norms by parameter, in float64 on the CPU; the log-probabilities, nought at padding.
+    """
     objective = Objective(batch, "mean_log_probability" if name == "joint_probability" else name)
     with logits_at(model, batch.before):
         found = squared_gradient_norms(
             model, batch.inputs, objective, scale=objective.scale, flattened=True, verify=False
         )
-    return found, objective.log_probabilities
+    table = torch.stack(list(found.by_parameter.values())).double().cpu()
+    unit = objective.squared_unit()
+    table = table * (unit if table.ndim == 3 else unit[:, 0])
+    return dict(zip(found.by_parameter, table, strict=True)), objective.log_probabilities
 
 
 def aligned(
@@ -161,11 +202,12 @@ def aligned(
             flattened=True,
             counts=counts,
         )
-    return found, objective.log_probabilities
+    return found.times(objective.squared_unit()[:, 0]), objective.log_probabilities
 
 
 def products(model: nn.Module, batch: Batch) -> Float[Tensor, "batch tokens tokens"]:
     """⟨∇p_t, ∇p_s⟩ for every pair of tokens of each answer."""
     objective = Objective(batch, "token_average")
     with logits_at(model, batch.before):
-        return gram(model, batch.inputs, objective, scale=objective.scale, flattened=True)
+        found = gram(model, batch.inputs, objective, scale=objective.scale, flattened=True)
+    return found.double().cpu() * objective.squared_unit()[..., None]

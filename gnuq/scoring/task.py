@@ -84,9 +84,8 @@ class Task:
         except NotFiniteError as error:
             raise ExampleError(str(error).rstrip("."), chosen[error.example]) from error
         log_p, mask = log_p.double().cpu(), batch.mask.cpu()
-        together = torch.stack(list(found.by_parameter.values())).double().cpu()
-        norms = self._whole(together, log_p, mask)
-        names, lengths = list(found.by_parameter), mask.sum(1).tolist()
+        norms = self._whole(torch.stack(list(found.values())), log_p, mask)
+        names, lengths = list(found), mask.sum(1).tolist()
         return {
             i: Row(
                 log_p[b, : lengths[b]].numpy(), dict(zip(names, norms[:, b].tolist(), strict=True))
@@ -99,7 +98,7 @@ class Task:
         if self.objective == "token_average":
             return (norms * mask).sum(2) / mask.sum(1)
         if self.objective == "joint_probability":  # ∇Π p = (Π p) T ∇ mean log p
-            return norms * (mask.sum(1) * (log_p * mask).sum(1).exp()).square()
+            return norms * (mask.sum(1) * log_p.sum(1).exp()).square()
         return norms
 
     def _same_alone(self, examples: Sequence[Example], shortest: int, row: Row) -> None:
@@ -128,7 +127,7 @@ def collected(
     return Scores(
         objective=task.objective,
         model_name=models.name_of(task.model),
-        by_parameter=pd.DataFrame([row.norms for row in rows]).reindex(columns=names).fillna(0.0),
+        by_parameter=pd.DataFrame([{n: row.norms.get(n, 0.0) for n in names} for row in rows]),
         token_probabilities=[np.exp(x) for x in log_p],
         aleatoric=np.array([np.mean(-np.exp(x) * np.expm1(x)) for x in log_p]),
         mean_log_probability=np.array([x.mean() for x in log_p]),

@@ -11,7 +11,7 @@ from gnuq.gradnorm.rules import find_rule
 from gnuq.scoring import Example
 from tests import tiny
 
-PRECISION = {torch.float64: 1e-7, torch.float32: 1e-5}
+PRECISION = {torch.float64: 1e-6, torch.float32: 1e-5}
 
 
 @pytest.mark.parametrize("dtype", PRECISION, ids=["float64", "float32"])
@@ -39,7 +39,7 @@ def test_the_padding_row_of_an_embedding_follows_backward(name: str) -> None:
     model, example = tiny.model(name), Example((1, 7, 0, 9), (6, 0, 8))
     scores = gnuq.score(model, tiny.tokenizer(), [example.prompt], [example.answer])
     expected = tiny.squared_norms(model, example)
-    assert scores.epistemic[0] == pytest.approx(float(sum(expected.values())), rel=1e-7)
+    assert scores.epistemic[0] == pytest.approx(float(sum(expected.values())), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "mistral-sliding", "gpt2", "opt"])
@@ -68,12 +68,12 @@ def test_breakdowns_by_token_sum_to_the_score(name: str) -> None:
     scores = gnuq.score(model, tiny.tokenizer(), [example.prompt], [example.answer])
     frame = scores.by_token(0)
     assert len(frame.query("part == 'answer'")) == len(example.answer)
-    assert frame.share.sum() == pytest.approx(scores.epistemic[0], rel=1e-7)
-    assert frame.position_share.sum() == pytest.approx(scores.epistemic[0], rel=1e-7)
+    assert frame.share.sum() == pytest.approx(scores.epistemic[0], rel=1e-6)
+    assert frame.position_share.sum() == pytest.approx(scores.epistemic[0], rel=1e-6)
     for t in range(len(example.answer)):
         expected = sum(tiny.squared_norms(model, example, lambda p, t=t: p[t]).values())
         found = frame.squared_norm.iloc[len(example.prompt) + t]
-        assert found == pytest.approx(float(expected), rel=1e-7)
+        assert found == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", tiny.ARCHITECTURES)

@@ -43,7 +43,7 @@ def test_each_objective_is_its_own_gradient(llama: Any, name: str) -> None:
     found = score(llama, objective=name).epistemic
     for i, example in enumerate(tiny.EXAMPLES):
         expected = sum(tiny.squared_norms(llama, example, OBJECTIVES[name]).values())
-        assert found[i] == pytest.approx(float(expected), rel=1e-7)
+        assert found[i] == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_the_average_of_token_norms(llama: Any) -> None:
@@ -53,7 +53,7 @@ def test_the_average_of_token_norms(llama: Any) -> None:
             float(sum(tiny.squared_norms(llama, example, lambda p, t=t: p[t]).values()))
             for t in range(len(example.answer))
         ]
-        assert found[i] == pytest.approx(np.mean(norms), rel=1e-7)
+        assert found[i] == pytest.approx(np.mean(norms), rel=1e-6)
 
 
 def test_normalised_variants(llama: Any) -> None:
@@ -280,8 +280,8 @@ def test_lora_counts_base_adapter_or_both() -> None:
     for i, example in enumerate(tiny.EXAMPLES):
         norms = tiny.squared_norms(model, example)
         adapter = float(sum(v for k, v in norms.items() if "lora_" in k))
-        assert found["adapter"][i] == pytest.approx(adapter, rel=1e-7)
-        assert found["all"][i] == pytest.approx(float(sum(norms.values())), rel=1e-7)
+        assert found["adapter"][i] == pytest.approx(adapter, rel=1e-6)
+        assert found["all"][i] == pytest.approx(float(sum(norms.values())), rel=1e-6)
     assert {"q_proj", "v_proj"} <= set(score(model).by_module("kind"))
 
 
