@@ -56,7 +56,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gnuq.estimators import mean_probability
 from gnuq.language_models import generate, load
 from gnuq.qa import datasets
 from gnuq.scoring import Encoder, Example
@@ -148,7 +147,7 @@ def questions(source: Source, model: Any, tokenizer: Any) -> tuple[list[Example]
 def objective(logits: Tensor, ids: Tensor, before: Tensor, mask: Tensor) -> Tensor:
     """p̄ of each answer, Eq. (9), from the logits of every position."""
     log_p = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    return mean_probability(log_p.gather(1, before).exp(), mask)
+    return (log_p.gather(1, before).exp() * mask).sum(1) / mask.sum(1)
 
 
 def plain(model: Any, batch: Batch) -> Tensor:
@@ -246,7 +245,12 @@ def opacus(setting: Setting) -> Run:
 
 def samples(setting: Setting) -> Run:
     """Ten answers for one question after the other."""
-    return lambda: [_drawn(setting, [example]) for example in setting.examples] and None
+
+    def run() -> None:
+        for example in setting.examples:
+            _drawn(setting, [example])
+
+    return run
 
 
 def together(setting: Setting) -> Run:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gnuq.gradnorm import verified
 from gnuq.gradnorm.factors import Dense, Factor, Outer, Routed, Tokens, widen
-from gnuq.gradnorm.rules import Backward, linear, rule
+from gnuq.gradnorm.rules import Backward, embedding, linear, rule
 
 
 @rule("transformers.pytorch_utils.Conv1D", "weight", "bias")
@@ -28,6 +28,13 @@ def transposed_linear(module: Any, a: Tensor) -> Backward:
         return {"weight": Outer(outputs, inputs), "bias": bias}  # on vectors both need ‖δ‖²
 
     return backward
+
+
+@rule("transformers.models.gemma3.modeling_gemma3.Gemma3TextScaledWordEmbedding", "weight")
+def scaled_embedding(module: Any, ids: Tensor) -> Backward:
+    """y_t = s W[id_t]:  row v of ∇W is s Σ_{t: id_t = v} δ_t; the padding row receives nothing."""
+    exact = embedding(module, ids)
+    return lambda delta: exact(delta * module.embed_scale.to(module.weight.dtype))
 
 
 rule("transformers.models.falcon.modeling_falcon.FalconLinear", "weight", "bias")(linear)

@@ -44,13 +44,6 @@ class Decoding:
             raise ValueError("stop: it is empty; pass None to stop at no text.")
 
 
-def ends(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends a sequence, for the model's authors or for its tokenizer."""
-    told = getattr(model.generation_config, "eos_token_id", None)
-    listed = told if isinstance(told, list) else [told]
-    return sorted({x for x in [*listed, tokenizer.eos_token_id] if x is not None})
-
-
 def configuration(decoding: Decoding, ends: list[int], padding: int) -> Any:
     """The same for transformers, which is to return the logits as the model gave them."""
     from transformers import GenerationConfig

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gnuq.language_models import decoding as dec
+from gnuq.language_models import texts
 from gnuq.language_models.load import Loaded
 
 if TYPE_CHECKING:
@@ -100,10 +101,12 @@ def _encoded(model: Any, tokenizer: Any, prompts: Sequence[Prompt], room: int) -
     """The prompts' token ids, none empty or too long."""
     if isinstance(prompts, str):
         raise TypeError("prompts: it is one text; put it into a list.")
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = texts.context_of(model)
     found = []
     for i, prompt in enumerate(prompts):
-        ids = _ids(tokenizer, prompt) if isinstance(prompt, str) else [int(x) for x in prompt]
+        ids = (
+            texts.opened(tokenizer, prompt) if isinstance(prompt, str) else [int(x) for x in prompt]
+        )
         if not ids:
             raise ValueError(f"prompts: prompt {i} is empty; give it at least one token.")
         if limit is not None and len(ids) + room > limit:
@@ -115,23 +118,13 @@ def _encoded(model: Any, tokenizer: Any, prompts: Sequence[Prompt], room: int) -
     return found
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """A text's ids, begun once and not closed."""
-    begun = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    ids = list(tokenizer(text, add_special_tokens=not begun)["input_ids"])
-    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
-    # some tokenizers put an end-of-sequence token behind what they encode
-    closed = ids[-1:] == [tokenizer.eos_token_id] and plain[-1:] != ids[-1:]
-    return ids[:-1] if closed else ids
-
-
 def _together(
     model: Any, tokenizer: Any, prompts: list[list[int]], settings: dec.Decoding
 ) -> Iterator[Generated]:
     """One call of transformers' generate, and its rows one by one."""
     import torch
 
-    ends = dec.ends(model, tokenizer)
+    ends = texts.ends(model, tokenizer)
     padding = next(x for x in (tokenizer.pad_token_id, *ends, 0) if x is not None)
     width = max(map(len, prompts))
     ids = torch.tensor([[padding] * (width - len(one)) + one for one in prompts])

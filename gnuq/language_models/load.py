@@ -117,9 +117,14 @@ def _place(device: Any) -> Any:
     if device == "auto":
         return device
     try:
-        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise ValueError(f"device: {device!r} is none; say cpu, cuda, cuda:1 or auto.") from error
+    if place.type == "meta":
+        raise ValueError("device: meta holds no weights; say cpu, cuda, cuda:1 or auto.")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device: there is no {place} here; say cpu.")
+    return place
 
 
 def _source(name: str, revision: str | None) -> _Source:

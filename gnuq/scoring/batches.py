@@ -15,20 +15,30 @@ from gnuq.scoring.passes import device_of
 #: What a pass keeps, in units of the layers' inputs and outputs; measured in the tests.
 KEPT = 1.5
 #: The tensors of size vocabulary that a token of an answer costs at the same time, in float32.
-LOGITS = 4
+LOGITS = 5
 
 
 def bytes_per_token(model: nn.Module) -> int:
     """About what one token's activations take: the inputs and outputs of all weight layers."""
-    width = 0
+    width, routed = 0, int(getattr(model.config, "num_experts_per_tok", 0) or 1)
     head = model.get_output_embeddings()  # type: ignore[operator]
     for module in model.modules():
-        sizes = [getattr(module, name, None) for name in ("in_features", "out_features")]
-        if all(isinstance(size, int) for size in sizes) and module is not head:
-            width += sum(size for size in sizes if size)
-        elif (weight := getattr(module, "weight", None)) is not None and weight.ndim == 1:
-            width += 2 * len(weight)  # a norm layer
+        if module is not head and not isinstance(module, nn.Embedding):
+            width += _width(module, routed)
     return int(KEPT * width * dtype_of(model).itemsize)
+
+
+def _width(module: nn.Module, routed: int) -> int:
+    """Numbers of a token's input and output in one layer; of every expert that it goes to."""
+    sizes = [getattr(module, name, None) for name in ("in_features", "out_features")]
+    if all(isinstance(size, int) for size in sizes):
+        return sum(size for size in sizes if size)
+    if isinstance(up := getattr(module, "gate_up_proj", None), nn.Parameter):
+        return routed * (up.shape[-1] + 3 * up.shape[-2])
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, nn.Parameter) or weight.ndim > 2:
+        return 0
+    return 2 * len(weight) if weight.ndim == 1 else sum(weight.shape)  # a norm layer, or Conv1D
 
 
 def bytes_per_answer_token(model: nn.Module) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +39,9 @@ class Calibration:
 
     Attributes:
         model_name: the model that the scores are of.
+        fingerprint: of its weights.
         objective: what was differentiated.
+        params: which weights count.
         reference: each feature's sorted values, for percentiles.
         coefficients: of the standardised logarithms, and the intercept last; empty without labels.
         centre: means of the logarithms.
@@ -50,7 +51,9 @@ class Calibration:
     """
 
     model_name: str
+    fingerprint: str
     objective: str
+    params: str
     reference: dict[str, list[float]]
     coefficients: list[float]
     centre: list[float]
@@ -104,17 +107,26 @@ class Calibration:
         """
         if not self.held_out:
             raise CalibrationError("labels: this calibration has none; fit it with labels.")
+        if bins < 1:
+            raise CalibrationError(f"bins: {bins}; give at least one.")
         predicted, wrong = np.array(self.held_out).T
         return reliability_curve(predicted, wrong, bins)
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write it as JSON, whole or not at all.
+
+        Raises:
+            CalibrationError: the folder is missing or cannot be written.
+        """
         path = Path(path)
         told = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(told + "\n")
-        os.replace(name, path)
+        draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            draft.write_text(told + "\n", encoding="utf-8")
+            os.replace(draft, path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise CalibrationError(f"path: {path} cannot be written ({error.strerror}).") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -128,21 +140,28 @@ class Calibration:
             if told.pop("format") != FORMAT:
                 raise KeyError("format")
             told["held_out"] = [(float(p), int(y)) for p, y in told["held_out"]]
+            for name in ("coefficients", "centre", "spread"):
+                told[name] = [float(x) for x in told[name]]
+            told["reference"] = {k: [float(x) for x in v] for k, v in told["reference"].items()}
             return cls(**told)
         except FileNotFoundError as error:
             raise CalibrationError(
                 f"path: there is no {path}; save a calibration there."
             ) from error
+        except OSError as error:
+            raise CalibrationError(f"path: {path} cannot be read ({error.strerror}).") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CalibrationError(f"path: {path} is no calibration of this version.") from error
 
     def _same(self, scores: Scores) -> None:
-        mine, theirs = (self.model_name, self.objective), (scores.model_name, scores.objective)
-        if mine != theirs:
-            raise CalibrationError(
-                f"scores: of {theirs[0]} ({theirs[1]}), the calibration of {mine[0]} ({mine[1]}); "
-                "scores of different models are on different scales: fit one for each."
-            )
+        for name in ("fingerprint", "objective", "params"):
+            mine, theirs = getattr(self, name), getattr(scores, name)
+            if mine != theirs:
+                raise CalibrationError(
+                    f"scores: their {name} is {theirs} ({scores.model_name}), the calibration's "
+                    f"{mine} ({self.model_name}). Scores of different models, precisions, "
+                    "objectives or weights are on different scales: fit one for each."
+                )
 
 
 def calibrate(scores: Scores, labels: Sequence[Any] | None = None) -> Calibration:
@@ -174,7 +193,9 @@ def calibrate(scores: Scores, labels: Sequence[Any] | None = None) -> Calibratio
         coefficients, held_out = _fit((values - centre) / spread, wrong)
     return Calibration(
         scores.model_name,
+        scores.fingerprint,
         scores.objective,
+        scores.params,
         reference,
         coefficients,
         centre.tolist(),

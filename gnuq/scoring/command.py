@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from gnuq.gradnorm import UnsupportedModuleError
-from gnuq.language_models import Loaded, ModelError, generate, load
+from gnuq.language_models import Loaded, ModelError, generate, load, texts
 from gnuq.scoring import files, models, reference, report
 from gnuq.scoring.calibration import Calibration
 from gnuq.scoring.examples import Encoder, ScoreError
@@ -31,10 +31,28 @@ def main(options: argparse.Namespace) -> int:
     """
     _quiet()
     try:
+        _fit_together(options)
         return _file(options) if options.input else _question(options)
     except (ScoreError, ModelError, UnsupportedModuleError) as error:
         print(f"python -m gnuq score: {error}", file=sys.stderr)
         return 2
+
+
+def _fit_together(options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect, before anything is loaded."""
+    many = options.input is not None
+    if not many and options.question is None:
+        raise ScoreError("--question or --input: give a question, or a file of them.")
+    alien = ("question", "answer", "calibration", "json") if many else ("output",)
+    for name in alien:
+        if getattr(options, name) not in (None, False):
+            raise ScoreError(
+                f"--{name}: it has no place {'beside' if many else 'without'} --input."
+            )
+    if many and options.output is None:
+        raise ScoreError("--output: name the parquet file for the scores.")
+    if options.max_new_tokens < 1:
+        raise ScoreError(f"--max-new-tokens: {options.max_new_tokens} is below 1.")
 
 
 def _quiet() -> None:
@@ -77,16 +95,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _question(options: argparse.Namespace) -> int:
-    if options.question is None:
-        raise ScoreError("--question or --input: give a question, or a file of them.")
+    calibration = None if options.calibration is None else Calibration.load(options.calibration)
     loaded, settings = _load(options), _settings(options)
+    models.ready(loaded.model, loaded.tokenizer)
     told = {"question": options.question}
     if options.answer is not None:
         told["answer"] = options.answer
     prompt, answer = asked(told, settings.chat)
     if answer is None:
-        encoder = Encoder(loaded.tokenizer, settings.chat, ends=models.end_tokens(loaded.model))
-        prompt = encoder.prompt(prompt)
+        ends = frozenset(texts.ends(loaded.model, loaded.tokenizer))
+        prompt = Encoder(loaded.tokenizer, settings.chat, ends=ends).prompt(prompt)
         answer = _greedy(loaded, prompt, settings.max_new_tokens)
     scores = score(
         loaded.model,
@@ -98,20 +116,28 @@ def _question(options: argparse.Namespace) -> int:
         chat=settings.chat,
         memory=settings.memory,
     )
-    _show(options, loaded, scores)
+    _show(options, loaded, scores, calibration)
     return 0
 
 
 def _greedy(loaded: Loaded, prompt: Sequence[int], length: int) -> tuple[int, ...]:
+    limit = texts.context_of(loaded.model)
+    if limit is not None and len(prompt) + length > limit:
+        raise ScoreError(
+            f"--max-new-tokens: {length} after a prompt of {len(prompt)} tokens is more than the "
+            f"model's context of {limit}."
+        )
     (found,) = generate(loaded.model, loaded.tokenizer, [prompt], max_new_tokens=length)
     if not found.ids:
         raise ScoreError("--question: the model's own answer is empty; give one with --answer.")
     return found.ids
 
 
-def _show(options: argparse.Namespace, loaded: Loaded, scores: Scores) -> None:
+def _show(
+    options: argparse.Namespace, loaded: Loaded, scores: Scores, calibration: Calibration | None
+) -> None:
     row = {str(name): value for name, value in scores.to_frame().iloc[0].to_dict().items()}
-    told = _meaning(options, loaded, scores)
+    told = _meaning(loaded, scores, calibration)
     split = scores.objective == "mean_probability"
     tokens = scores.by_token(0) if split else None
     if options.json:
@@ -124,6 +150,7 @@ def _show(options: argparse.Namespace, loaded: Loaded, scores: Scores) -> None:
             row,
             {name: text for name, (text, _) in told.items()},
             model=_described(loaded),
+            objective=scores.objective,
             colour=report.coloured(sys.stdout),
         )
     )
@@ -138,14 +165,12 @@ def _described(loaded: Loaded) -> str:
 
 
 def _meaning(
-    options: argparse.Namespace, loaded: Loaded, scores: Scores
+    loaded: Loaded, scores: Scores, calibration: Calibration | None
 ) -> dict[str, tuple[str, float]]:
     """What the level of each score means, in words and as a number, where that is known."""
     found: dict[str, tuple[str, float]] = {}
-    calibration, of = None, "the calibration's answers"
-    if options.calibration is not None:
-        calibration = Calibration.load(options.calibration)
-    elif scores.objective == "mean_probability" and options.params == "all":
+    of = "the calibration's answers"
+    if calibration is None and (scores.objective, scores.params) == ("mean_probability", "all"):
         known = reference.find(loaded)
         if known is not None:
             calibration, of = known.calibration, known.of
@@ -184,11 +209,6 @@ def _as_json(
 
 
 def _file(options: argparse.Namespace) -> int:
-    for name in ("question", "answer"):
-        if getattr(options, name) is not None:
-            raise ScoreError(f"--{name}: it has no place beside --input; put it into the file.")
-    if options.output is None:
-        raise ScoreError("--output: name the parquet file for the scores.")
     with _bar() as progress:
         table = files.score_file(
             Path(options.input),

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
+
+from gnuq.language_models import texts
 
 #: A text, the messages of a chat, or token ids.
 Prompt: TypeAlias = "str | Sequence[Mapping[str, str]] | Sequence[int] | Tensor"
@@ -59,22 +62,14 @@ class Example:
 
 
 @dataclass(frozen=True)
-class _Prompt:
-    """A prompt's text, if it is one; its ids; whether the tokenizer adds special tokens to it."""
-
-    text: str | None
-    ids: tuple[int, ...]
-    special: bool
-
-
-@dataclass(frozen=True)
 class Encoder:
     """Turns prompts and answers into examples.
 
     Attributes:
         tokenizer: a Hugging Face tokenizer.
         chat: wrap prompts that are texts into the tokenizer's chat template, as a user's message.
-        end: count the end-of-sequence token as the answer's last token.
+        end: count the token that ends the sequence as the answer's last: the one that was
+            generated, or the tokenizer's own behind a text.
         ends: ids that end a sequence, the tokenizer's own included.
     """
 
@@ -89,13 +84,17 @@ class Encoder:
         Raises:
             ExampleError: an empty prompt or answer, or a kind that is neither text nor ids.
         """
-        given = self._prompt(prompt)
-        found = self._answer(given, answer) if isinstance(answer, str) else self._generated(answer)
-        if not given.ids:
+        text, ids = self._prompt(prompt)
+        if isinstance(answer, str):
+            found = self._trimmed(self._answer(text, ids, answer))
+            found = (*found, self._end_token()) if self.end else found
+        else:
+            found = self._trimmed(_whole_numbers(answer, "answer"), keep_end=self.end)
+        if not ids:
             raise ExampleError("the prompt is empty and the tokenizer adds no token of its own")
-        if not found:
+        if not found or (isinstance(answer, str) and not answer):
             raise ExampleError("the answer is empty; score at least one token")
-        return Example(given.ids, (*found, self._end_token()) if self.end else found)
+        return Example(ids, found)
 
     def prompt(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt that the model is to answer.
@@ -103,82 +102,100 @@ class Encoder:
         Raises:
             ExampleError: as `encode`.
         """
-        return self._prompt(prompt).ids
+        return self._prompt(prompt)[1]
 
-    def _prompt(self, prompt: Prompt) -> _Prompt:
-        if isinstance(prompt, str) and not self.chat:
-            return _Prompt(prompt, self._open_ended(self.tokenizer(prompt)["input_ids"]), True)
-        if isinstance(prompt, str):
+    def _prompt(self, prompt: Prompt) -> tuple[str | None, tuple[int, ...]]:
+        """The prompt as text, if it is one, and its ids."""
+        if isinstance(prompt, str) and self.chat:
             prompt = [{"role": "user", "content": prompt}]
         if _is_chat(prompt):
-            text = self._rendered(prompt)
-            return _Prompt(text, self._plain(text), False)
-        return _Prompt(None, self._without_padding(_whole_numbers(prompt, "prompt")), False)
+            prompt = self._rendered(prompt)
+            return prompt, tuple(self._ids(prompt))
+        if isinstance(prompt, str):
+            return prompt, tuple(texts.opened(self.tokenizer, _sound(prompt, "prompt")))
+        return None, self._without_padding(_whole_numbers(prompt, "prompt"))
 
     def _without_padding(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Ids without padding before them, where a padding token cannot be anything else."""
+        """Ids without the padding around them.
+
+        Raises:
+            ExampleError: the padding token has another use too, and stands twice at an end.
+        """
         padding = self.tokenizer.pad_token_id
-        if padding is None or padding in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+        if padding is None:
             return ids
-        first = next((i for i, token in enumerate(ids) if token != padding), len(ids))
-        return ids[first:]
+        if padding in self._special():
+            if ids[:2] == (padding,) * 2 or ids[-2:] == (padding,) * 2:
+                raise ExampleError("the prompt seems to be padded; give its ids without padding")
+            return ids
+        real = [i for i, token in enumerate(ids) if token != padding]
+        return ids[real[0] : real[-1] + 1] if real else ()
+
+    def _special(self) -> set[int | None]:
+        return {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.ends}
 
     def _rendered(self, messages: Any) -> str:
         if not getattr(self.tokenizer, "chat_template", None):
             raise ExampleError("the tokenizer has no chat template; give the prompt as plain text")
-        if not all({"role", "content"} <= message.keys() for message in messages):
-            raise ExampleError("each message of a chat needs a role and a content")
+        if not all(isinstance(m.get(k), str) for m in messages for k in ("role", "content")):
+            raise ExampleError("each message of a chat needs a role and a content, both texts")
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages), add_generation_prompt=True, tokenize=False
-                )
+            text = self.tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=False
             )
         except TemplateError as error:
             raise ExampleError(f"the chat template refuses the messages: {error}") from error
+        return _sound(str(text), "prompt")
 
-    def _plain(self, text: str) -> tuple[int, ...]:
+    def _ids(self, text: str) -> list[int]:
         """No special token is added: a chat template has written its own."""
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _open_ended(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The ids without an end-of-sequence or separator token that the tokenizer put behind."""
-        closing = {self.tokenizer.eos_token_id, getattr(self.tokenizer, "sep_token_id", None)}
-        added = len(ids) > 1 and ids[-1] in closing - {None}
-        return tuple(ids[:-1] if added else ids)
-
-    def _answer(self, prompt: _Prompt, answer: str) -> tuple[int, ...]:
+    def _answer(self, prompt: str | None, ids: tuple[int, ...], answer: str) -> tuple[int, ...]:
         """The answer's ids as they come after the prompt.
 
         Tokenised together with it, so that a space before the first word falls where the model
         expects it; on its own if a token would straddle the border, or the prompt is ids.
         """
-        if prompt.text is not None:
-            text = prompt.text + answer
-            ids = self.tokenizer(text)["input_ids"] if prompt.special else self._plain(text)
-            whole = self._open_ended(ids) if prompt.special else tuple(ids)
-            if whole[: len(prompt.ids)] == prompt.ids:
-                return whole[len(prompt.ids) :]
-        return self._plain(answer)
+        _sound(answer, "answer")
+        if prompt is not None:
+            for whole in (
+                self._ids(prompt + answer),
+                texts.opened(self.tokenizer, prompt + answer),
+            ):
+                if tuple(whole[: len(ids)]) == ids:
+                    return tuple(whole[len(ids) :])
+        return tuple(self._ids(answer))
 
-    def _generated(self, answer: Any) -> tuple[int, ...]:
-        """Generated ids without padding and without the end-of-sequence token that closes them."""
-        ids = list(_whole_numbers(answer, "answer"))
-        ends = self.ends | {self.tokenizer.eos_token_id}
+    def _trimmed(self, ids: tuple[int, ...], *, keep_end: bool = False) -> tuple[int, ...]:
+        """An answer without padding, and without the token that ended it unless that counts.
+
+        Raises:
+            ExampleError: something stands behind the end.
+        """
+        ends, padding = self.ends | {self.tokenizer.eos_token_id}, self.tokenizer.pad_token_id
         first = next((i for i, token in enumerate(ids) if token in ends), None)
         if first is not None:
-            rest = set(ids[first + 1 :])
-            if rest - ends - {self.tokenizer.pad_token_id}:
+            if set(ids[first + 1 :]) - ends - {padding}:
                 raise ExampleError("the answer goes on after its end-of-sequence token")
-            return tuple(ids[:first])
-        while ids and ids[-1] == self.tokenizer.pad_token_id:
-            ids.pop()
-        return tuple(ids)
+            return ids[: first + 1] if keep_end else ids[:first]
+        while ids and ids[-1] == padding:
+            ids = ids[:-1]
+        return ids
 
     def _end_token(self) -> int:
         if self.tokenizer.eos_token_id is None:
             raise ExampleError("the tokenizer has no end-of-sequence token; leave out end=True")
         return int(self.tokenizer.eos_token_id)
+
+
+def _sound(text: str, name: str) -> str:
+    """Half of a surrogate pair, as broken JSON may hold, is no text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ExampleError(f"the {name} is no valid Unicode text") from error
+    return text
 
 
 def _is_chat(prompt: Any) -> bool:
@@ -188,11 +205,16 @@ def _is_chat(prompt: Any) -> bool:
 
 
 def _whole_numbers(ids: Any, name: str) -> tuple[int, ...]:
-    if isinstance(ids, Tensor):
-        if ids.ndim != 1 or ids.is_floating_point():
+    if isinstance(ids, (Tensor, np.ndarray)):
+        whole = (
+            not ids.dtype.is_floating_point if isinstance(ids, Tensor) else ids.dtype.kind in "iu"
+        )
+        if ids.ndim != 1 or not whole or ids.dtype == torch.bool:
             raise ExampleError(f"the {name} has shape {tuple(ids.shape)} and {ids.dtype}, not ids")
         return tuple(int(i) for i in ids.tolist())
     try:
+        if isinstance(ids, (bytes, set, frozenset, Mapping)):
+            raise TypeError
         values = list(ids)
         if any(isinstance(i, (str, bytes, float, bool)) or int(i) != i for i in values):
             raise TypeError
@@ -210,12 +232,7 @@ def encode_all(
         ScoreError: no prompts, or prompts and answers of different number.
         ExampleError: as `Encoder.encode`.
     """
-    for name, given in (("prompts", prompts), ("answers", answers)):
-        if isinstance(given, str) or not (isinstance(given, Sequence) or torch.is_tensor(given)):
-            raise ScoreError(
-                f"{name}: expected a list with one entry for each answer, got a "
-                f"{type(given).__name__}; for a single answer, give lists of one."
-            )
+    prompts, answers = _listed("prompts", prompts), _listed("answers", answers)
     if len(prompts) != len(answers):
         raise ScoreError(
             f"answers: {len(answers)} of them for {len(prompts)} prompts; give one answer for each "
@@ -230,3 +247,13 @@ def encode_all(
         except ExampleError as error:
             raise ExampleError(error.reason, i) from error
     return found
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    """A list, a tuple, a column of a table or a tensor of ids, as a list."""
+    if isinstance(given, (str, bytes, Mapping, set)) or not hasattr(given, "__len__"):
+        raise ScoreError(
+            f"{name}: expected a list with one entry for each answer, got a "
+            f"{type(given).__name__}; for a single answer, give lists of one."
+        )
+    return list(given)

@@ -12,14 +12,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gnuq.language_models import generate
+from gnuq.language_models import generate, texts
 from gnuq.scoring import models
 from gnuq.scoring.examples import Encoder, Example, ExampleError, ScoreError
 from gnuq.scoring.questions import asked
@@ -27,7 +28,7 @@ from gnuq.scoring.settings import Settings
 from gnuq.scoring.task import Row, collected
 
 #: Lines that are scored, and kept, together.
-CHUNK = 64
+CHUNK = 256
 
 
 class FileError(ScoreError):
@@ -53,6 +54,8 @@ def read(path: Path) -> list[Line]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise FileError(f"--input: there is no file {path}.") from error
+    except OSError as error:
+        raise FileError(f"--input: {path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise FileError(f"--input: {path} is not UTF-8 ({error}); save it as UTF-8.") from error
     lines = [_line(i, row) for i, row in enumerate(text.split("\n"), 1) if row.strip()]
@@ -64,11 +67,15 @@ def read(path: Path) -> list[Line]:
 def _line(number: int, row: str) -> Line:
     try:
         told = json.loads(row)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         return Line(number, {}, f"no JSON: {error}")
     if not isinstance(told, dict):
         return Line(number, {}, 'no JSON object; write {"question": …, "answer": …}')
-    prompts = [key for key in ("question", "prompt", "messages") if told.get(key)]
+    for key in ("answer", "answer_ids"):
+        if key in told and told[key] is None:
+            return Line(number, told, f"its {key} is null; leave it out to score the model's own")
+    told = {key: value for key, value in told.items() if value is not None}
+    prompts = [key for key in ("question", "prompt", "messages") if key in told]
     if len(prompts) != 1:
         return Line(number, told, "it needs exactly one of question, prompt, messages")
     if "answer" in told and "answer_ids" in told:
@@ -106,11 +113,33 @@ def score_file(
     if not target.parent.is_dir():
         raise FileError(f"--output: there is no folder {target.parent}.")
     parts = _parts(source, target, settings)
-    _finish(lines, parts, settings, load, progress)
-    table = pd.concat([pd.read_parquet(parts / name) for name in _names(lines)], ignore_index=True)
-    _write(table, target)
+    with _alone(parts):
+        _finish(lines, parts, settings, load, progress)
+        made = [pd.read_parquet(parts / name) for name in _names(lines)]
+        table = pd.concat(made, ignore_index=True)
+        _write(table, target)
     shutil.rmtree(parts)
     return table
+
+
+@contextmanager
+def _alone(parts: Path) -> Generator[None]:
+    """Hold the parts' folder for this process, until it ends in whatever way.
+
+    Raises:
+        FileError: another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs of one file are then up to the user
+        yield
+        return
+    with (parts / "lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileError(f"--output: another run is writing it, in {parts}.") from error
+        yield
 
 
 def _parts(source: Path, target: Path, settings: Settings) -> Path:
@@ -148,9 +177,8 @@ def _finish(
 
 def _chunk(model: Any, tokenizer: Any, lines: list[Line], settings: Settings) -> pd.DataFrame:
     """The rows of some lines."""
-    encoder = Encoder(
-        tokenizer, chat=settings.chat, end=settings.end, ends=models.end_tokens(model)
-    )
+    ends = frozenset(texts.ends(model, tokenizer))
+    encoder = Encoder(tokenizer, chat=settings.chat, end=settings.end, ends=ends)
     wrong = {line.number: line.error for line in lines if line.error is not None}
     examples: dict[int, Example] = {}
     waiting: dict[int, tuple[int, ...]] = {}
@@ -181,7 +209,7 @@ def _answered(
     wrong: dict[int, str],
 ) -> dict[int, Example]:
     """The model's own greedy answers to the prompts that have none, by line number."""
-    limit, room = models.context_of(model), settings.max_new_tokens
+    limit, room = texts.context_of(model), settings.max_new_tokens
     for number, prompt in list(prompts.items()):
         if not prompt:
             wrong[number] = "the prompt is empty and the tokenizer adds no token of its own"
@@ -189,6 +217,8 @@ def _answered(
             wrong[number] = f"{len(prompt)} tokens of prompt leave no room in {limit}; shorten it"
         if number in wrong:
             del prompts[number]
+    if not prompts:
+        return {}
     found = generate(model, tokenizer, list(prompts.values()), max_new_tokens=room)
     examples = {}
     for number, answer in zip(prompts, found, strict=True):
@@ -235,7 +265,9 @@ def _table(lines: list[Line], rows: pd.DataFrame, wrong: dict[int, str]) -> pd.D
 
 
 def _id(told: dict[str, Any]) -> str | None:
-    return None if told.get("id") is None else str(told["id"])
+    """As text; half of a surrogate pair becomes a question mark."""
+    found = told.get("id")
+    return None if found is None else str(found).encode("utf-8", "replace").decode()
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

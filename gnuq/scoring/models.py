@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gnuq.gradnorm import checks, quantized_checks
+from gnuq.language_models import texts
 from gnuq.scoring.batches import dtype_of
 from gnuq.scoring.examples import Example, ScoreError
 from gnuq.scoring.passes import Batch
@@ -104,7 +105,7 @@ def _causal(model: nn.Module) -> None:
 
 def fits(model: Any, examples: Sequence[Example]) -> dict[int, str]:
     """What is wrong with each example that this model cannot take, by its index."""
-    limit, rows = context_of(model), rows_of(model)
+    limit, rows = texts.context_of(model), rows_of(model)
     wrong = {}
     for i, example in enumerate(examples):
         if limit is not None and len(example) > limit:
@@ -115,23 +116,6 @@ def fits(model: Any, examples: Sequence[Example]) -> dict[int, str]:
         elif not all(0 <= token < rows for token in example.ids):
             wrong[i] = f"an id is outside the model's vocabulary of {rows}"
     return wrong
-
-
-def context_of(model: Any) -> int | None:
-    """The longest sequence that the model was made for, if its configuration says."""
-    text = model.config.get_text_config() if hasattr(model.config, "get_text_config") else None
-    for config in (text, model.config):
-        for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
-            if isinstance(limit := getattr(config, name, None), int):
-                return limit
-    return None
-
-
-def end_tokens(model: Any) -> frozenset[int]:
-    """Ids that end a sequence, as the model's generation settings have them."""
-    settings = getattr(model, "generation_config", None)
-    found = getattr(settings, "eos_token_id", None)
-    return frozenset([found] if isinstance(found, int) else found or [])
 
 
 def name_of(model: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gnuq.scoring.examples import Answer, Prompt
+from gnuq.scoring.examples import Answer, ExampleError, Prompt
 
 WORKED = (
     ("What is the capital of Japan?", "Tokyo"),
@@ -35,11 +35,16 @@ def asked(told: dict[str, Any], chat: bool) -> tuple[Prompt, Answer | None]:
 
     Returns:
         The prompt, and the answer or None. After "A:" an answer's text begins with a space.
+
+    Raises:
+        ExampleError: the question is no text, or empty.
     """
     answer = told.get("answer_ids", told.get("answer"))
     if "question" not in told:
-        return told.get("prompt") or told["messages"], answer
-    question = str(told["question"])
+        return told["prompt"] if "prompt" in told else told["messages"], answer
+    question = told["question"]
+    if not isinstance(question, str) or not question.strip():
+        raise ExampleError("the question must be a text")
     if isinstance(answer, str) and not chat:
         answer = " " + answer.lstrip() if answer.strip() else ""
     return (question if chat else few_shot(question)), answer

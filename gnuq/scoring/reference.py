@@ -10,6 +10,7 @@ import pandas as pd
 from gnuq import artefacts
 from gnuq.language_models import Loaded
 from gnuq.scoring.calibration import FEATURES, Calibration
+from gnuq.scoring.weights import Weights
 
 TITLES = {"truthfulqa": "TruthfulQA"}
 
@@ -41,8 +42,10 @@ def find(loaded: Loaded) -> Reference | None:
 def _calibration(frame: pd.DataFrame, loaded: Loaded) -> Calibration:
     values = np.log(frame[list(FEATURES)].to_numpy())
     return Calibration(
-        model_name=str(loaded.model.config._name_or_path),
+        model_name=loaded.name,
+        fingerprint=Weights(loaded.model).fingerprint,
         objective="mean_probability",
+        params="all",
         reference={name: sorted(map(float, frame[name])) for name in FEATURES},
         coefficients=[],
         centre=values.mean(0).tolist(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gnuq.language_models import texts
 from gnuq.scoring import models, objectives
 from gnuq.scoring.batches import budget_of
 from gnuq.scoring.examples import Answer, Encoder, ExampleError, Prompt, encode_all
@@ -41,7 +42,7 @@ def score(
         tokenizer: the model's own.
         prompts: texts, lists of chat messages, or token ids, one for each answer.
         answers: texts, or generated token ids (never tokenised anew). All their tokens count,
-            but no padding and no closing end-of-sequence token.
+            but no padding and no token that ends the sequence.
         objective: what is differentiated: "mean_probability" is the paper's, Eq. (9);
             "mean_log_probability", "joint_probability" and "token_average" (the average of
             ‖∇p_t‖² over the tokens, one backward pass for each) stand beside it.
@@ -49,7 +50,7 @@ def score(
             `.grad`, which leaves quantised and frozen weights out; "adapter" or "base": the
             weights of LoRA adapters, or all but those; or a function of a weight's name.
         chat: wrap prompts that are texts into the tokenizer's chat template.
-        end: count the end-of-sequence token as the last token of each answer.
+        end: count the token that ends the sequence as the last one of each answer.
         memory: GiB that a batch's activations may take; if omitted, half of a GPU's free
             memory, or an eighth of the machine's.
         verify: score one answer of a batch on its own too, and demand the same norm.
@@ -70,7 +71,7 @@ def score(
     """
     objectives.check(objective)
     models.ready(model, tokenizer)
-    encoder = Encoder(tokenizer, chat=chat, end=end, ends=models.end_tokens(model))
+    encoder = Encoder(tokenizer, chat=chat, end=end, ends=frozenset(texts.ends(model, tokenizer)))
     examples = encode_all(encoder, prompts, answers)
     for i, reason in models.fits(model, examples).items():
         raise ExampleError(reason, i)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gnuq.gradnorm.quantized import squared_weight_norms
 from gnuq.scoring import tokens
 from gnuq.scoring.examples import Example
-from gnuq.scoring.weights import Grouping, group
+from gnuq.scoring.weights import Grouping, Weights, group
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Scores:
 
     Attributes:
         objective: what was differentiated; "mean_probability" is the paper's.
+        params: which weights count.
         model_name: where the model was loaded from.
         by_parameter: squared gradient norms, one row an answer, one column a weight tensor that
             counts.
@@ -29,18 +29,19 @@ class Scores:
         aleatoric: (1/T) Σ_t p_t (1 − p_t), §3.4.
         mean_log_probability: (1/T) Σ_t log p_t, in nats.
         examples: prompts and answers as token ids.
-        model: the model, for breakdowns by token and the weights' norm; None if it was let go.
+        weights_read: the model, for breakdowns by token and its weights; None if it was let go.
         tokenizer: its tokenizer.
     """
 
     objective: str
+    params: str
     model_name: str
     by_parameter: pd.DataFrame
     token_probabilities: list[np.ndarray]
     aleatoric: np.ndarray
     mean_log_probability: np.ndarray
     examples: Sequence[Example]
-    model: Any = field(repr=False, default=None)
+    weights_read: Weights | None = field(repr=False, default=None)
     tokenizer: Any = field(repr=False, default=None)
 
     def __len__(self) -> int:
@@ -98,10 +99,15 @@ class Scores:
     def _names(self) -> list[str]:
         return [str(name) for name in self.by_parameter]
 
-    @cached_property
+    @property
     def weight_norms(self) -> dict[str, tuple[float, int]]:
         """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name."""
-        return squared_weight_norms(self._model())
+        return self._read().squared_norms
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the scored model from others, and from itself in another precision."""
+        return self._read().fingerprint
 
     def to_frame(self) -> pd.DataFrame:
         """One row an answer: the scores, their normalised variants, and the answer's text."""
@@ -153,9 +159,11 @@ class Scores:
                 f"objective: {self.objective!r} is not split by token; score the answers with "
                 "objective='mean_probability'."
             )
-        return tokens.by_token(self._model(), self.tokenizer, self.examples[i], set(self._names))
+        return tokens.by_token(
+            self._read().model, self.tokenizer, self.examples[i], set(self._names)
+        )
 
-    def _model(self) -> Any:
-        if self.model is None:
+    def _read(self) -> Weights:
+        if self.weights_read is None:
             raise ValueError("model: these scores have none; score the answers anew.")
-        return self.model
+        return self.weights_read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gnuq.scoring import models, passes
 from gnuq.scoring.batches import batches, dtype_of
 from gnuq.scoring.examples import Example, ExampleError
 from gnuq.scoring.scores import Scores
-from gnuq.scoring.weights import Parameters, counted
+from gnuq.scoring.weights import Parameters, Weights, counted
 
 #: By how much a norm may differ, relatively, between an answer alone and in a batch: rounding.
 ROUNDING = {torch.float64: 1e-6, torch.float32: 3e-3, torch.float16: 0.1, torch.bfloat16: 0.3}
@@ -45,13 +46,20 @@ class Task:
     budget: float
     verify: bool = True
 
+    @cached_property
+    def weights(self) -> Weights:
+        """The model's weights as the scores need them, looked at once."""
+        return Weights(self.model)
+
     def attempts(self, examples: Sequence[Example]) -> Iterator[tuple[int, Row | ExampleError]]:
         """Each example's row, or what is wrong with it; one bad example spoils no other."""
         verified = not self.verify
         for chosen in batches(self.model, examples, lambda: self.budget):
             try:
                 rows = self._rows(examples, chosen)
-            except ExampleError:
+            except (ExampleError, UnsupportedModuleError) as error:
+                if isinstance(error, UnsupportedModuleError):
+                    self.budget = 0.0  # what cannot keep examples apart gets them one by one
                 yield from ((i, self._attempt(examples, i)) for i in chosen)
                 continue
             if not verified and len(chosen) > 1:
@@ -69,9 +77,10 @@ class Task:
         """One batch; in halves if the memory does not suffice."""
         try:
             return self._batch([examples[i] for i in chosen], chosen)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if len(chosen) == 1:
-                raise
+                reason = f"{len(examples[chosen[0]])} tokens do not fit the memory"
+                raise ExampleError(reason, chosen[0]) from error
         torch.cuda.empty_cache()
         self.budget /= 2
         half = len(chosen) // 2
@@ -110,7 +119,7 @@ class Task:
             raise UnsupportedModuleError(
                 f"example {shortest} has another squared gradient norm on its own ({alone:.6g}) "
                 f"than in a batch ({together:.6g}): the model mixes examples, or positions with "
-                "padding. Score one answer at a time (memory=1e-6 makes batches of one)."
+                "padding. Score one answer at a time (memory=1e-9 makes batches of one)."
             )
 
 
@@ -126,12 +135,13 @@ def collected(
     log_p = [row.log_probabilities for row in rows]
     return Scores(
         objective=task.objective,
+        params=params if isinstance(params, str) else f"{len(names)} of {len(used)} by a function",
         model_name=models.name_of(task.model),
+        weights_read=task.weights,
         by_parameter=pd.DataFrame([{n: row.norms.get(n, 0.0) for n in names} for row in rows]),
         token_probabilities=[np.exp(x) for x in log_p],
         aleatoric=np.array([np.mean(-np.exp(x) * np.expm1(x)) for x in log_p]),
         mean_log_probability=np.array([x.mean() for x in log_p]),
         examples=examples,
-        model=task.model,
         tokenizer=tokenizer,
     )

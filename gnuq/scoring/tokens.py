@@ -16,6 +16,8 @@ from gnuq.scoring.examples import Example
 
 #: Stands for what could not be split over the positions.
 UNSPLIT = "(not split)"
+#: Tokens before one that can change how it is decoded.
+NEIGHBOURS = 6
 
 
 def by_token(
@@ -72,12 +74,12 @@ def texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
     A token that ends in the middle of a character shows as the tokenizer decodes it alone.
     """
-    found, before = [], ""
+    found = []
     for i in range(len(ids)):
-        text = str(tokenizer.decode(ids[: i + 1]))
+        behind = ids[max(0, i - NEIGHBOURS) : i]
+        before, text = (str(tokenizer.decode(part)) for part in (behind, [*behind, ids[i]]))
         whole = text.startswith(before) and not before.endswith("\ufffd")
         found.append(text[len(before) :] if whole else str(tokenizer.decode([ids[i]])))
-        before = text
     return found
 
 

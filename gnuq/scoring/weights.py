@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Literal, TypeAlias
 
+import torch
 from torch import nn
 
+from gnuq.gradnorm.quantized import squared_weight_norms
+from gnuq.gradnorm.recorder import stored_weights
 from gnuq.scoring.examples import ScoreError
 
 #: Which weights count: see `score`.
@@ -16,7 +21,37 @@ Parameters: TypeAlias = Literal["all", "autograd", "adapter", "base"] | Callable
 Grouping = Literal["module", "layer", "kind", "parameter"]
 
 _BLOCK = re.compile(r"\.(\d+)\.")
-_WRAPPERS = re.compile(r"(^base_model\.model\.)|(\.base_layer$)|(\.lora_[AB]\.[^.]+$)")
+_WRAPPERS = re.compile(
+    r"(^base_model\.model\.)|(\.base_layer$)|(\.(lora_\w+|modules_to_save)(\.[^.]+)?$)"
+    r"|(\.original_module$)"
+)
+
+
+class Weights:
+    """A model's weights, read when they are needed and once.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @cached_property
+    def squared_norms(self) -> dict[str, tuple[float, int]]:
+        """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name."""
+        return squared_weight_norms(self.model)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells one model from another: names, shapes, types and first entries of all weights."""
+        digest = hashlib.sha256()
+        stored = stored_weights(self.model)
+        for name, tensor in [*self.model.named_parameters(), *stored.items()]:
+            first = tensor.detach().flatten()[:64].contiguous().cpu().view(torch.uint8)
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(first.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 def counted(model: nn.Module, params: Parameters, names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers as T
 
 import gnuq
 from gnuq.gradnorm import squared_gradient_norms
@@ -31,6 +32,19 @@ def test_one_pass_equals_a_backward_for_each_answer(name: str, dtype: torch.dtyp
         p = tiny.probabilities(model, example).detach().double().numpy()
         assert scores.mean_probability[i] == pytest.approx(p.mean(), rel=1e-5)
         assert scores.aleatoric[i] == pytest.approx((p * (1 - p)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_rows_that_are_as_many_as_the_examples_share(dtype: torch.dtype) -> None:
+    """Positions of shape (T, D), T = 8 for four examples, are no tokens of examples in a row."""
+    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2}
+    config = T.PegasusConfig(vocab_size=61, decoder_ffn_dim=24, **sizes)
+    model = T.PegasusForCausalLM(config).to(dtype).eval()
+    examples = [Example((1, 5, 7, 9, k), (4, 8, 15)) for k in (3, 6, 11, 12)]
+    given = [e.prompt for e in examples], [e.answer for e in examples]
+    found = gnuq.score(model, tiny.tokenizer(), *given).epistemic
+    alone = gnuq.score(model, tiny.tokenizer(), *given, memory=1e-9).epistemic
+    assert found == pytest.approx(alone, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied", "opt", "gemma3"])

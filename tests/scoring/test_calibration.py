@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from gnuq.scoring import Calibration, Scores, calibrate
 from gnuq.scoring.calibration import CalibrationError
 from gnuq.scoring.examples import Example
+from gnuq.scoring.weights import Weights
+from tests import tiny
 
 
-def scores(epistemic: np.ndarray, model: str = "m", objective: str = "mean_probability") -> Scores:
+def scores(
+    epistemic: np.ndarray,
+    model: str = "m",
+    objective: str = "mean_probability",
+    params: str = "all",
+) -> Scores:
     count = len(epistemic)
     return Scores(
         objective=objective,
+        params=params,
         model_name=model,
+        weights_read=SimpleNamespace(fingerprint=model),
         by_parameter=pd.DataFrame({"w": epistemic}),
         token_probabilities=[np.array([0.5])] * count,
         aleatoric=np.full(count, 0.25),
@@ -107,10 +118,31 @@ def test_labels_that_cannot_be_fitted(labels: list, told: str) -> None:
 
 def test_scores_of_another_model_are_refused() -> None:
     found = calibrate(*sample(200))
-    with pytest.raises(CalibrationError, match="scores of different models are on different"):
+    with pytest.raises(CalibrationError, match="their fingerprint is other"):
         found.percentile(scores(np.array([1.0]), model="other"))
     with pytest.raises(CalibrationError, match="token_average"):
         found.probability_wrong(scores(np.array([1.0]), objective="token_average"))
+    with pytest.raises(CalibrationError, match="their params is autograd"):
+        found.probability_wrong(scores(np.array([1.0]), params="autograd"))
+
+
+def test_the_same_model_in_another_precision_is_another_model() -> None:
+    wide, narrow = tiny.model("llama", torch.float32), tiny.model("llama", torch.float32).bfloat16()
+    assert Weights(wide).fingerprint == Weights(tiny.model("llama", torch.float32)).fingerprint
+    assert Weights(wide).fingerprint != Weights(narrow).fingerprint
+    assert Weights(wide).fingerprint != Weights(tiny.model("llama", torch.float32, 1)).fingerprint
+
+
+def test_folders_are_no_files(tmp_path: Path) -> None:
+    found = calibrate(*sample(200))
+    for path in (tmp_path, tmp_path / "none" / "c.json"):
+        with pytest.raises(CalibrationError, match="cannot be written"):
+            found.save(path)
+    with pytest.raises(CalibrationError, match="cannot be read"):
+        Calibration.load(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(CalibrationError, match="bins: 0"):
+        found.reliability(0)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])

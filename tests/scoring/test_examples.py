@@ -39,9 +39,20 @@ def test_ids_are_left_as_they_are(given: object) -> None:
 
 def test_padding_before_a_prompt_does_not_count() -> None:
     assert ENCODER.encode(torch.tensor([0, 0, 5, 6]), [10]).prompt == (5, 6)
+    assert ENCODER.encode([5, 6, 0, 0], [10]).prompt == (5, 6)
     shared = tiny.tokenizer()
-    shared.pad_token = shared.eos_token  # then it may be meant
+    shared.pad_token = shared.eos_token  # then one may be meant, two are padding
     assert Encoder(shared).encode([2, 5, 6], [10]).prompt == (2, 5, 6)
+    for padded in ([2, 2, 5, 6], [5, 6, 2, 2]):
+        with pytest.raises(ExampleError, match="seems to be padded"):
+            Encoder(shared).encode(padded, [10])
+
+
+def test_a_text_that_brings_its_first_or_last_token_keeps_just_that() -> None:
+    assert ENCODER.encode("<s> what is", "Paris").prompt == (1, *ids("what is"))
+    example = ENCODER.encode("what is </s>", "Paris")
+    assert (example.prompt, example.answer) == ((1, *ids("what is"), 2), ids("Paris"))
+    assert ENCODER.encode("what is", "Paris </s>").answer == ids("Paris")
 
 
 def test_padding_and_the_end_of_a_generated_answer_do_not_count() -> None:
@@ -53,6 +64,9 @@ def test_padding_and_the_end_of_a_generated_answer_do_not_count() -> None:
 
 def test_the_end_counts_when_asked_for() -> None:
     assert Encoder(TOKENIZER, end=True).encode([5], [10, 11, 2, 0]).answer == (10, 11, 2)
+    other = Encoder(TOKENIZER, end=True, ends=frozenset([7]))
+    assert other.encode([5], [10, 7, 0]).answer == (10, 7)  # the one that was generated
+    assert other.encode([5], [10, 11]).answer == (10, 11)  # cut off: none was
     assert Encoder(TOKENIZER, end=True).encode("A :", "Paris").answer == (*ids("Paris"), 2)
 
 
@@ -85,6 +99,10 @@ def test_an_answer_is_tokenised_behind_its_prompt() -> None:
         ("what", ["Paris"], "the answer is a list, not a text or ids"),
         ("what", torch.ones(2, 2), "the answer has shape (2, 2)"),
         (7, "Paris", "the prompt is a int, not a text or ids"),
+        ("what", b"Paris", "the answer is a bytes, not a text or ids"),
+        ("what", torch.tensor([True]), "not ids"),
+        ("\ud800", "Paris", "the prompt is no valid Unicode text"),
+        ([{"role": "user", "content": 7}], "Paris", "needs a role and a content, both texts"),
     ],
 )
 def test_what_cannot_be_scored_says_why(prompt: object, answer: object, told: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import gnuq
 from gnuq.scoring import files
+from gnuq.scoring.examples import ScoreError
 from gnuq.scoring.files import FileError
 from gnuq.scoring.questions import few_shot
 from gnuq.scoring.settings import Settings
@@ -79,6 +80,12 @@ BAD = {
     "the answer is empty": {"question": "what", "answer": " "},
     "outside the model's vocabulary": {"prompt": [1], "answer_ids": [99]},
     "do not fit the model's context": {"prompt": [1] * 250, "answer_ids": [5] * 9},
+    "no JSON: maximum recursion": "[" * 200_000,
+    "no JSON: Exceeds": '{"question": "a", "id": ' + "9" * 5000 + "}",
+    "its answer is null; leave it out": {"question": "what", "answer": None},
+    "the question must be a text": {"question": ["what"], "answer": "a"},
+    "the question must be": {"question": "", "answer": "a"},
+    "no valid Unicode": '{"question": "\\ud800", "answer": "a"}',
     "leave no room": {"prompt": [1] * 254},
     "not a text or ids": {"question": "what", "answer": 7},
     "needs a role": {"messages": [{"content": "no role"}], "answer": "x"},
@@ -93,6 +100,32 @@ def test_one_bad_line_is_reported_and_the_rest_is_scored(tmp_path: Path, model: 
         assert told in str(error)
     assert bad[["epistemic", "aleatoric", "length"]].isna().all(axis=None)
     assert table.iloc[[0, -1]].epistemic.notna().all()
+
+
+def test_null_fields_are_as_if_absent(tmp_path: Path, model: Any) -> None:
+    rows = [{"question": None, **ROWS[1], "messages": None}, {**ROWS[1], "id": "\ud800"}]
+    table = run(written(tmp_path / "in.jsonl", rows), model)
+    assert table.epistemic[0] == pytest.approx(table.epistemic[1])
+    assert table.error.isna().all()
+
+
+def test_the_model_is_looked_at_as_score_does(tmp_path: Path) -> None:
+    import transformers as T
+
+    bert = T.BertLMHeadModel(T.BertConfig(**tiny.SIZES)).eval()
+    with pytest.raises(ScoreError, match="sees later tokens"):
+        run(written(tmp_path / "in.jsonl", ROWS), bert)
+
+
+def test_two_runs_of_one_file_do_not_meet(tmp_path: Path, model: Any) -> None:
+    source = written(tmp_path / "in.jsonl", ROWS)
+
+    def load() -> Any:
+        with pytest.raises(FileError, match="another run is writing it"):
+            run(source, model)
+        return model, TOKENIZER
+
+    assert run(source, model, load=load).error.isna().all()
 
 
 def test_logits_that_are_not_finite_cost_one_line_only(tmp_path: Path) -> None:

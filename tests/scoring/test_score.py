@@ -179,18 +179,66 @@ def test_half_precision_is_near_float32(dtype: torch.dtype) -> None:
     np.testing.assert_allclose(found, reference, rtol=HALF[dtype])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_small_probabilities_do_not_vanish(dtype: torch.dtype) -> None:
-    """A bias on the logits makes the answer's probability about 1e-11: its square, 1e-22."""
+def biased(offset: float, dtype: torch.dtype = torch.float32) -> Any:
+    """A model whose head prefers tokens from 20 on, so that all others are improbable."""
     model = tiny.model("llama", torch.float32)
     model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
     with torch.no_grad():
         model.lm_head.weight.normal_(std=0.15)
-        model.lm_head.bias.zero_()[20:].fill_(25.0)
-    wide = gnuq.score(model.double(), TOKENIZER, [(1, 5, 7)], [(4, 8)])
-    found = gnuq.score(model.to(dtype), TOKENIZER, [(1, 5, 7)], [(4, 8)])
-    assert 0 < wide.epistemic[0] < 1e-20
-    assert found.epistemic[0] == pytest.approx(wide.epistemic[0], rel=0.05)
+        model.lm_head.bias.zero_()[20:].fill_(offset)
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("offset", [12.0, 25.0, 50.0])
+def test_small_probabilities_do_not_vanish(
+    offset: float, dtype: torch.dtype, objective: str
+) -> None:
+    """An answer as improbable as e⁻⁵⁰; the square of its gradient is near 1e-45."""
+    given = TOKENIZER, [(1, 5, 7), (1, 9)], [(4, 8), (4,)]
+    torch.manual_seed(0)
+    wide = gnuq.score(biased(offset, torch.float64), *given, objective=objective)
+    torch.manual_seed(0)
+    found = gnuq.score(biased(offset, dtype), *given, objective=objective)
+    assert (wide.epistemic > 0).all()
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    np.testing.assert_allclose(found.epistemic, wide.epistemic, rtol=tolerance)
+
+
+@pytest.mark.parametrize("objective", ["mean_probability", "mean_log_probability"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_confident_answers_keep_their_digits(dtype: torch.dtype, objective: str) -> None:
+    """1 − p is about 1e-6 or less: a difference of numbers near one would have lost it."""
+    model = tiny.model("llama", torch.float32)
+    model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
+    with torch.no_grad():
+        model.lm_head.weight.normal_(std=0.15)
+        model.lm_head.bias.zero_()[4] = 18.0
+    given = TOKENIZER, [(1, 5, 7), (1, 9)], [(4, 4), (4,)]
+    found = gnuq.score(model.to(dtype), *given, objective=objective)
+    wide = gnuq.score(model.double(), *given, objective=objective)
+    assert (wide.aleatoric < 2e-6).all()
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    np.testing.assert_allclose(found.epistemic, wide.epistemic, rtol=tolerance)
+    np.testing.assert_allclose(found.aleatoric, wide.aleatoric, rtol=tolerance)
+
+
+def test_a_token_of_probability_nought_is_refused_and_others_are_not(llama: Any) -> None:
+    """Logit 0 is masked out: padding has that id, and must not matter."""
+
+    def mask(head: Any, given: Any, logits: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.full_like(logits[..., :1], -torch.inf), logits[..., 1:]], -1)
+
+    expected = {name: score(llama, objective=name).epistemic for name in OBJECTIVES}
+    handle = llama.lm_head.register_forward_hook(mask)
+    try:
+        for name in OBJECTIVES:
+            found = score(llama, objective=name).epistemic
+            assert (found > 0.5 * expected[name]).all()  # the rest is renormalised
+        refused("probability nought", ExampleError, llama, TOKENIZER, [[1]], [[0, 5]])
+    finally:
+        handle.remove()
 
 
 def refused(match: str, error: type[Exception], *arguments: Any, **options: Any) -> None:
@@ -211,6 +259,39 @@ def test_what_is_no_causal_language_model() -> None:
     ).eval()
     refused("encoder–decoder", ScoreError, t5, TOKENIZER, PROMPTS, ANSWERS)
     refused("expected a Hugging Face", TypeError, torch.nn.Linear(2, 2), TOKENIZER, [], [])
+
+
+def test_a_model_that_counts_positions_its_own_way() -> None:
+    config = T.RobertaConfig(**{**tiny.SIZES, "pad_token_id": 1}, is_decoder=True)
+    model = T.RobertaForCausalLM(config).eval()
+    refused("does not count positions from nought", ScoreError, model, TOKENIZER, [], [])
+
+
+def test_weights_that_are_not_in_memory() -> None:
+    with torch.device("meta"):
+        model = T.LlamaForCausalLM(T.LlamaConfig(**tiny.GROUPED)).eval()
+    refused("not in memory", ScoreError, model, TOKENIZER, [], [])
+    refused("tokenizer: expected the model's", TypeError, model, None, [], [])
+
+
+def test_what_cannot_be_batched_is_scored_one_by_one() -> None:
+    """BART's decoder adds one row of positions to all examples, which no batch can tell apart."""
+    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2}
+    config = T.BartConfig(vocab_size=61, decoder_ffn_dim=24, **sizes, max_position_embeddings=64)
+    model = T.BartForCausalLM(config).double().eval()
+    found = score(model).epistemic
+    for i, example in enumerate(tiny.EXAMPLES):
+        expected = float(sum(tiny.squared_norms(model, example).values()))
+        assert found[i] == pytest.approx(expected, rel=1e-6)
+
+
+def test_arrays_and_columns_of_tables(llama: Any) -> None:
+    import pandas as pd
+
+    expected = score(llama).epistemic
+    prompts = pd.Series([np.array(p) for p in PROMPTS])
+    found = gnuq.score(llama, TOKENIZER, prompts, [np.array(a) for a in ANSWERS])
+    np.testing.assert_allclose(found.epistemic, expected)
 
 
 def test_another_models_tokenizer() -> None:
