@@ -118,16 +118,23 @@ def _score_options(score: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can mend are told in one line."""
     options = parser().parse_args(arguments)
+    try:
+        status: int = options.work(options)
+    except (RuntimeError, ValueError) as error:
+        if not _can_be_mended(error):
+            raise
+        print(f"python -m gnuq {options.command}: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _can_be_mended(error: Exception) -> bool:
+    """Whether an error is one of those that name a remedy; imported only when there is one."""
     from gnuq.artefacts import ArtefactError
     from gnuq.pipeline.stages import ItemError
     from gnuq.qa.datasets import DatasetError
 
-    try:
-        status: int = options.work(options)
-    except (ArtefactError, DatasetError, ItemError) as error:
-        print(f"python -m gnuq {options.command}: {error}", file=sys.stderr)
-        return 2
-    return status
+    return isinstance(error, (ArtefactError, DatasetError, ItemError))
 
 
 if __name__ == "__main__":
