@@ -24,16 +24,18 @@ the tokens are random, which serves for time and memory only. The rows:
               strict=False, as the positions' buffer of frequencies would be refused. Its
               backward() fills .grad too
     samples   ten sampled answers for each question, as long as its answer (or shorter, if all ten
-              end before): what entropy needs before it starts
+              end before): what entropy needs before it starts. gnuq's generate leaves it to
+              transformers', which runs the prompt once for each sample
     together  the same, all eighty in one batch
 
 Norms must agree with the loop's to 1e-4 (Opacus' with those of a loop on its copy), or there is no
 table; in half precision, where a plain loop underflows, they are not compared. On NF4 weights
 .grad holds nothing, and bitsandbytes has no rule for vmap: loop, vmap and Opacus are left out, and
 `summed` fills what it can. Times are medians of ratios within a round; each round runs all methods
-once. Memory is what a call takes beyond the weights: on a CPU from the resident set of a fresh
-process (see `extra_bytes`), on a GPU from its allocator. Read the ratios, which is all that there
-is. Linux only.
+once. Memory is what a call takes beyond the weights: on a CPU the growth of a fresh process's
+resident set, `memory` with an allocator that returns what is freed, `resident` with glibc as it
+is, which keeps some of it (see `sizes.keep_freed`); on a GPU what torch allocates. Read the
+ratios, which is all that there is.
 """
 
 from __future__ import annotations
@@ -284,6 +286,8 @@ METHODS: dict[str, Callable[[Setting], Run]] = {
 }
 #: Those that count weights by their .grad, which quantised weights have not.
 BY_GRAD = ("loop", "vmap", "opacus")
+#: What the table is about, and what its ratios are to.
+NEEDED = ("ours", "floor", "summed")
 
 
 def ready(
@@ -292,14 +296,18 @@ def ready(
     """The methods that work here, each run once, and the norms that they gave."""
     runs: dict[str, Run] = {}
     norms: dict[str, Tensor] = {}
-    for name in (m for m in METHODS if m in {*methods, "floor", "summed"}):
+    for name in (m for m in METHODS if m in {*methods, *NEEDED}):
         try:
             if quantised and name in BY_GRAD:
                 raise NotImplementedError("it has no gradient of quantised weights")
             run = METHODS[name](setting)
             found = run()
-        except (ImportError, NotImplementedError, torch.OutOfMemoryError) as error:
-            print(f"  {name} is left out: {error}", file=sys.stderr, flush=True)
+        except (ImportError, RuntimeError) as error:  # too little memory, too, is a RuntimeError
+            if name in NEEDED:
+                raise
+            setting.model.zero_grad()
+            reason = str(error).partition("\n")[0]
+            print(f"  {name} is left out: {reason}", file=sys.stderr, flush=True)
             continue
         runs[name] = run
         if found is not None:
@@ -336,10 +344,22 @@ def peak(source: Source, method: str, examples: list[Example]) -> float:
 
 
 def peak_in_fresh_process(
-    source: Source, method: str, examples: list[Example], threads: int
+    source: Source, method: str, examples: list[Example], threads: int, *, usual: bool
 ) -> float:
-    """`peak`, measured where nothing else has run."""
-    told = {"source": asdict(source), "examples": [(e.prompt, e.answer) for e in examples]}
+    """`peak`, measured where nothing else has run.
+
+    Args:
+        source: which model.
+        method: a name of `METHODS`.
+        examples: the batch.
+        threads: as `measure`.
+        usual: leave it to glibc to keep what is freed.
+    """
+    told = {
+        "source": asdict(source),
+        "examples": [(e.prompt, e.answer) for e in examples],
+        "usual": usual,
+    }
     command = [sys.executable, __file__, "--peak", method, "--threads", str(threads)]
     done = subprocess.run(
         command, input=json.dumps(told), stdout=subprocess.PIPE, text=True, check=True
@@ -351,18 +371,35 @@ def _peak_as_told(method: str) -> float:
     """`peak` of what comes from standard input."""
     told = json.load(sys.stdin)
     examples = [Example(tuple(prompt), tuple(answer)) for prompt, answer in told["examples"]]
-    sizes.keep_freed(sizes.NOTHING)
+    if not told["usual"]:
+        sizes.keep_freed(sizes.NOTHING)
     return peak(Source(**told["source"]), method, examples)
 
 
-def _memory(source: Source, setting: Setting, runs: dict[str, Run], threads: int) -> dict:
-    """Bytes by method."""
+def memory(
+    source: Source, setting: Setting, runs: dict[str, Run], threads: int
+) -> dict[str, dict[str, float]]:
+    """Bytes of "memory" and "resident", by method."""
     if source.place.type == "cuda":
-        return {name: sizes.extra_bytes(run, source.place) for name, run in runs.items()}
-    return {name: peak_in_fresh_process(source, name, setting.examples, threads) for name in runs}
+        return {
+            "memory": {name: sizes.extra_bytes(run, source.place) for name, run in runs.items()}
+        }
+    return {
+        kind: {
+            name: peak_in_fresh_process(
+                source, name, setting.examples, threads, usual=kind == "resident"
+            )
+            for name in runs
+        }
+        for kind in ("memory", "resident")
+    }
 
 
-def table(times: dict[str, list[float]], memory: dict[str, float], off: dict) -> pd.DataFrame:
+def table(
+    times: dict[str, list[float]],
+    taken: dict[str, dict[str, float]],
+    off: dict[str, float],
+) -> pd.DataFrame:
     """One row per method, all but the errors as ratios."""
 
     def against(name: str, base: str) -> float:
@@ -373,7 +410,7 @@ def table(times: dict[str, list[float]], memory: dict[str, float], off: dict) ->
             "method": name,
             "time_over_floor": against(name, "floor"),
             "time_over_summed": against(name, "summed"),
-            "memory_over_summed": memory[name] / memory["summed"],
+            **{f"{kind}_over_summed": m[name] / m["summed"] for kind, m in taken.items()},
             "largest_relative_error": off.get(name, float("nan")),
         }
         for name in times
@@ -397,7 +434,7 @@ def measure(
         threads: on the CPU.
         dtype: "float32", "bfloat16" or "float16"; the model's own if omitted.
         quantisation: None or "nf4".
-        methods: names of `METHODS`; floor and summed, which the ratios need, are always run.
+        methods: names of `METHODS`; `NEEDED` ones are always run.
         shape: a name of `sizes.SHAPES`, for random weights.
         rounds: repetitions, fewer of what takes long.
     """
@@ -411,10 +448,11 @@ def measure(
     whole = quantisation is None and model.dtype == torch.float32
     off = errors(setting, norms) if whole else {}
     times = sizes.alternating(runs, source.place, rounds, FEW)
-    memory = _memory(source, setting, runs, threads)
-    told = f"floor {statistics.median(times['floor']):.3g} s, summed {memory['summed'] / 2**20:.0f}"
-    print(f"  {told} MiB", file=sys.stderr, flush=True)
-    return table(times, memory, off)
+    taken = memory(source, setting, runs, threads)
+    mib = taken["memory"]["summed"] / 2**20
+    told = f"floor: {statistics.median(times['floor']):.3g} s; summed: {mib:.0f} MiB"
+    print(f"  {told}", file=sys.stderr, flush=True)
+    return table(times, taken, off)
 
 
 def main() -> None:

@@ -40,6 +40,17 @@ PRINTED = {name: (name,) for name in TABLES} | {
 }
 
 
+#: Measured by a script of `benchmarks/`: the result's name → the script, and its settings.
+TIMINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    protocol.COSTS: (
+        "methods",
+        {"points": 2500, "threads": 1, "problems": list(protocol.COSTED)},
+    ),
+    "scoring-costs": ("scoring", {"batch": 8, "threads": 2}),
+    "scoring-sizes": ("sizes", {"prompt": 128, "answer": 16}),
+}
+
+
 class ItemError(ValueError):
     """No such item, or one that cannot be computed yet."""
 
@@ -146,7 +157,7 @@ def provenance(artefact: str) -> dict[str, Any]:
 def stages() -> dict[str, Stage]:
     """Every stage by name, inputs before what reads them."""
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
-    everything += [_timing(), *_tables(), *_studies(), *_language()]
+    everything += [*_timings(), *_tables(), *_studies(), *_language()]
     return {stage.name: stage for stage in everything}
 
 
@@ -228,14 +239,17 @@ def _comparisons() -> list[Stage]:
     ]
 
 
-def _timing() -> Stage:
-    return Stage(
-        name=protocol.COSTS,
-        group="timings",
-        outputs=(f"results/{protocol.COSTS}",),
-        entries=("benchmarks.methods.measure",),
-        configuration={"points": 2500, "threads": 1, "problems": list(protocol.COSTED)},
-    )
+def _timings() -> list[Stage]:
+    return [
+        Stage(
+            name=name,
+            group="timings",
+            outputs=(f"results/{name}",),
+            entries=(f"benchmarks.{script}.measure",),
+            configuration=settings,
+        )
+        for name, (script, settings) in TIMINGS.items()
+    ]
 
 
 def _tables() -> list[Stage]:
