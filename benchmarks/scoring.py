@@ -21,8 +21,7 @@ the tokens are random, which serves for time and memory only. The rows:
     opacus    Opacus' ghost clipping up to its norms, on an untied copy, since it refuses tied
               weights. All weights count: linear layers and the embedding have its norm samplers;
               the RMS norms, a class of transformers' own, go through its per-example gradients.
-              strict=False, as the positions' buffer of frequencies would be refused. Its
-              backward() fills .grad too
+              Its backward() fills .grad too
     samples   ten sampled answers for each question, as long as its answer (or shorter, if all ten
               end before): what entropy needs before it starts. gnuq's generate leaves it to
               transformers', which runs the prompt once for each sample
@@ -234,7 +233,7 @@ def opacus(setting: Setting) -> Run:
 
     twin = untied(setting.model).train()  # it records nothing in evaluation mode
     _wanted(twin)
-    hooked = GradSampleModuleFastGradientClipping(twin, strict=False, loss_reduction="sum")
+    hooked = GradSampleModuleFastGradientClipping(twin, loss_reduction="sum")
 
     def run() -> Tensor:
         plain(hooked, setting.batch).sum().backward()

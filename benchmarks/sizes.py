@@ -6,12 +6,14 @@
 
 The shapes are those of the paper's four models, the weights are random: that serves for time and
 memory, and says nothing about scores. Nothing is downloaded. What fits the limit is measured, each
-model in a process of its own: one answer of 16 tokens to a prompt of 128. The rest is an estimate,
-and the column `measured` says so. Of it, the weights' bytes are exact; the activations are what
-`gnuq.score` plans with, in NF4 with the largest layer's dequantised weight; the time follows
-from the largest model that was measured in the same precision, in proportion to the
-multiplications (weights of a layer × tokens that it sees). `over_floor` is the time of our pass
-over that of a forward pass and a backward pass to the activations alone.
+model in a process of its own: one answer of 16 tokens to a prompt of 128. `activations_gib` is
+then what the pass takes beyond the weights, with an allocator that returns what is freed (see
+`keep_freed`). The rest is an estimate, and the column `measured` says so: the weights' bytes are
+exact all the same; the activations are what `gnuq.score` plans with, in NF4 with the largest
+layer's dequantised weight; the time follows from the largest model that was measured in the same
+precision, in proportion to the multiplications (weights of a layer × tokens that it sees).
+`over_floor` is the time of our pass over that of a forward pass and a backward pass to the
+activations alone.
 """
 
 from __future__ import annotations

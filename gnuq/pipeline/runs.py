@@ -127,7 +127,7 @@ def _study(stage: Stage, _: Origin) -> Made:
 
 
 def _timing(stage: Stage, _: Origin) -> Made:
-    script_name, _settings = stages.TIMINGS[stage.name]
+    script_name, *_rest = stages.TIMINGS[stage.name]
     script = runpy.run_path(str(artefacts.ROOT / "benchmarks" / f"{script_name}.py"))
     return {stage.outputs[0]: script["measure"]()}, {}
 

@@ -40,14 +40,24 @@ PRINTED = {name: (name,) for name in TABLES} | {
 }
 
 
-#: Measured by a script of `benchmarks/`: the result's name → the script, and its settings.
-TIMINGS: dict[str, tuple[str, dict[str, Any]]] = {
+#: Measured by a script of `benchmarks/`: the result's name → the script, what it measures (a
+#: child process is not followed), and its settings.
+TIMINGS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     protocol.COSTS: (
         "methods",
+        ("methods.measure",),
         {"points": 2500, "threads": 1, "problems": list(protocol.COSTED)},
     ),
-    "scoring-costs": ("scoring", {"batch": 8, "threads": 2}),
-    "scoring-sizes": ("sizes", {"prompt": 128, "answer": 16}),
+    "scoring-costs": (
+        "scoring",
+        ("scoring.measure", "scoring.peak", "sizes.ours", "sizes.floor", "sizes.alternating"),
+        {"batch": 8, "threads": 2},
+    ),
+    "scoring-sizes": (
+        "sizes",
+        ("sizes.measure", "sizes.one"),
+        {"prompt": 128, "answer": 16, "threads": 2},
+    ),
 }
 
 
@@ -245,10 +255,10 @@ def _timings() -> list[Stage]:
             name=name,
             group="timings",
             outputs=(f"results/{name}",),
-            entries=(f"benchmarks.{script}.measure",),
+            entries=tuple(f"benchmarks.{entry}" for entry in entries),
             configuration=settings,
         )
-        for name, (script, settings) in TIMINGS.items()
+        for name, (_, entries, settings) in TIMINGS.items()
     ]
 
 

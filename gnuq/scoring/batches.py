@@ -13,7 +13,7 @@ from gnuq.scoring.examples import Example, ScoreError
 from gnuq.scoring.passes import device_of
 
 #: What a pass keeps, in units of the layers' inputs and outputs; measured in the tests.
-KEPT = 1.5
+KEPT = 1.1
 #: The tensors of size vocabulary that a token of an answer costs at the same time, in float32.
 LOGITS = 5
 
