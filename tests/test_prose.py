@@ -57,7 +57,7 @@ SETTINGS: dict[str, list[str]] = {
     "discrepancies": ["400 inputs", "The last width, 1028", "a slip for 1024", "off by 0.15"],
     "e_regression": ["noise 0.3", "noise 0.2", "the inner 90 %", "400 points"],
     "f_validation": ["97 and 1 185", "above 400", "within 2×"],
-    "score_your_model": ["Is 0.003 high?"],  # any number would do
+    "score_your_model": ["Is 0.003 high?", "a prompt of 128"],
 }  # fmt: skip
 
 

@@ -220,7 +220,10 @@ def replayed(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     there = saved[saved["id"].isin(ids)].reset_index(drop=True)
     new = significant(WORKS[name].rows(ids)).reset_index(drop=True)
     if "answer" in new:  # token ids, which files return as arrays
-        there, new = (
-            x.assign(answer=[list(map(int, ids)) for ids in x["answer"]]) for x in (there, new)
-        )
+        there, new = _listed(there), _listed(new)
     return there, new
+
+
+def _listed(frame: pd.DataFrame) -> pd.DataFrame:
+    ids = [str(list(map(int, answer))) for answer in frame["answer"]]
+    return frame.assign(answer=pd.Series(ids, dtype="string"))

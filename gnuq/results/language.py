@@ -182,3 +182,29 @@ def sums_auroc(draws: int = 1000) -> pd.DataFrame:
         low, high = np.quantile(areas, [0.025, 0.975])
         rows[name] = {"AUROC": roc_auc_score(wrong, score), "2.5 %": low, "97.5 %": high}
     return pd.DataFrame(rows).T.rename_axis("score, high for wrong")
+
+
+def costs() -> pd.DataFrame:
+    """What `benchmarks/scoring.py` measured, by method."""
+    table = artefacts.load("results", "scoring-costs").frame.set_index("method")
+    heads = {
+        "time_over_floor": "time / floor",
+        "time_over_summed": "time / one backward()",
+        "memory_over_summed": "memory / one backward()",
+        "largest_relative_error": "error against the loop",
+    }
+    return table[list(heads)].rename(columns=heads)
+
+
+def sizes() -> pd.DataFrame:
+    """What `benchmarks/sizes.py` measured or estimated, by shape and precision."""
+    table = artefacts.load("results", "scoring-sizes").frame
+    heads = {
+        "weights_gib": "weights, GiB",
+        "activations_gib": "activations, GiB",
+        "seconds": "seconds, CPU",
+        "over_floor": "time / floor",
+    }
+    made = np.where(table["measured"], "measured", "estimate")
+    indexed = table.assign(how=made).set_index(["shape", "precision"])
+    return indexed[[*heads, "how"]].rename(columns=heads)
