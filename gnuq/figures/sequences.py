@@ -41,7 +41,13 @@ def token_bars(frame: pd.DataFrame) -> go.Figure:
         secondary_y=True,
     )
     figure.update_yaxes(title_text="share of ‖∇p̄‖²", tickformat=".0%", secondary_y=False)
-    figure.update_yaxes(title_text="probability", range=[0, 1.05], showgrid=False, secondary_y=True)
+    figure.update_yaxes(
+        title_text="probability",
+        range=[0, 1.05],
+        tickvals=[0, 0.25, 0.5, 0.75, 1],
+        showgrid=False,
+        secondary_y=True,
+    )
     figure.update_layout(height=400, margin={"l": 60, "r": 60, "t": 20, "b": 100}, legend=_BELOW)
     return figure
 
@@ -79,7 +85,7 @@ def norms_by_length(table: pd.DataFrame) -> go.Figure:
         table: as `results.language.sequences` gives it.
     """
     panels = {"epistemic": "‖∇p̄‖²", "length_free": "T ‖∇p̄‖²"}
-    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06)
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.18)
     ends = [table["token_average"].min(), table["token_average"].max()]
     for place, (name, label) in enumerate(panels.items(), 1):
         figure.add_scatter(
@@ -140,7 +146,8 @@ def cross_shares(table: pd.DataFrame) -> go.Figure:
         )
     )
     figure.add_hline(y=0, line_dash="dot", line_color=COLOURS["reference"])
-    figure.update_xaxes(type="log", title_text="tokens of the answer", dtick="D2")
+    ticks = [1, 2, 5, 10, 20, 50, 100]
+    figure.update_xaxes(type="log", title_text="tokens of the answer", tickvals=ticks)
     figure.update_yaxes(title_text="share of cross terms", tickformat=".0%")
     figure.update_layout(height=380, margin={"l": 60, "r": 20, "t": 20, "b": 60})
     return figure
