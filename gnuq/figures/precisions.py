@@ -45,7 +45,7 @@ def against_float32(table: pd.DataFrame, names: Sequence[str]) -> go.Figure:
         for name, visible in zip(names, shown, strict=True)
     ]
     figure.update_xaxes(type="log", title_text="‖∇p̄‖² in float32", exponentformat="power")
-    figure.update_yaxes(type="log", title_text="‖∇p̄‖² in it", exponentformat="power")
+    figure.update_yaxes(type="log", title_text="‖∇p̄‖² in the other", exponentformat="power")
     figure.update_layout(
         height=470,
         showlegend=False,

@@ -176,7 +176,14 @@ def layer_map(table: pd.DataFrame) -> go.Figure:
             x=grid.columns,
             y=list(grid.index),
             colorscale=MAP_SCALE,
-            colorbar={"tickformat": ".1%", "x": 0.76, "thickness": 12},
+            colorbar={
+                "tickformat": ".1%",
+                "orientation": "h",
+                "x": 0.39,
+                "y": -0.42,
+                "len": 0.6,
+                "thickness": 12,
+            },
             hovertemplate="block %{x}, %{y}: %{z:.2%}<extra></extra>",
         ),
         1,
@@ -195,5 +202,7 @@ def layer_map(table: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title_text="block", row=1, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=1, col=2)
-    figure.update_layout(height=430, showlegend=False, margin={"l": 150, "r": 10, "t": 40, "b": 80})
+    figure.update_layout(
+        height=470, showlegend=False, margin={"l": 150, "r": 10, "t": 40, "b": 130}
+    )
     return figure
