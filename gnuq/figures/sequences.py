@@ -88,39 +88,10 @@ def norms_by_length(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.18)
     ends = [table["token_average"].min(), table["token_average"].max()]
     for place, (name, label) in enumerate(panels.items(), 1):
-        figure.add_scatter(
-            x=ends,
-            y=ends,
-            mode="lines",
-            line={"color": COLOURS["reference"], "dash": "dot"},
-            name="equal",
-            showlegend=place == 1,
-            row=1,
-            col=place,
-        )
-        figure.add_scatter(
-            x=table["token_average"],
-            y=table[name],
-            mode="markers",
-            name="one answer",
-            showlegend=place == 1,
-            marker={
-                "color": np.log2(table["length"]),
-                "colorscale": MAP_SCALE,
-                "size": 7,
-                "showscale": place == 2,
-                "colorbar": {
-                    "title": "tokens",
-                    "tickvals": np.arange(6),
-                    "ticktext": [str(2**k) for k in range(6)],
-                },
-            },
-            customdata=table[["length"]],
-            hovertemplate="average %{x:.3g}, " + label + " %{y:.3g}, %{customdata[0]} tokens"
-            "<extra></extra>",
-            row=1,
-            col=place,
-        )
+        equal = {"color": COLOURS["reference"], "dash": "dot"}
+        line = go.Scatter(x=ends, y=ends, mode="lines", line=equal, name="equal")
+        for trace in (line, _by_length(table, name, label, scale=place == 2)):
+            figure.add_trace(trace.update(showlegend=place == 1), 1, place)
         figure.update_yaxes(title_text=label, row=1, col=place)
     figure.update_xaxes(type="log", title_text="average of ‖∇p_t‖²", exponentformat="power")
     figure.update_yaxes(type="log", exponentformat="power", showticklabels=True)
@@ -128,6 +99,31 @@ def norms_by_length(table: pd.DataFrame) -> go.Figure:
         height=420, margin={"l": 60, "r": 20, "t": 20, "b": 100}, legend={**_BELOW, "y": -0.26}
     )
     return figure
+
+
+def _by_length(table: pd.DataFrame, name: str, label: str, *, scale: bool) -> go.Scatter:
+    """One dot an answer, coloured by its number of tokens."""
+    ticks = np.arange(6)
+    return go.Scatter(
+        x=table["token_average"],
+        y=table[name],
+        mode="markers",
+        name="one answer",
+        marker={
+            "color": np.log2(table["length"]),
+            "colorscale": MAP_SCALE,
+            "size": 7,
+            "showscale": scale,
+            "colorbar": {
+                "title": "tokens",
+                "tickvals": ticks,
+                "ticktext": list(map(str, 2**ticks)),
+            },
+        },
+        customdata=table[["length"]],
+        hovertemplate=f"average %{{x:.3g}}, {label} %{{y:.3g}}, %{{customdata[0]}} tokens"
+        "<extra></extra>",
+    )
 
 
 def cross_shares(table: pd.DataFrame) -> go.Figure:
@@ -170,35 +166,11 @@ def layer_map(table: pd.DataFrame) -> go.Figure:
         horizontal_spacing=0.16,
         subplot_titles=["in the blocks", "outside"],
     )
-    figure.add_trace(
-        go.Heatmap(
-            z=grid.to_numpy(),
-            x=grid.columns,
-            y=list(grid.index),
-            colorscale=MAP_SCALE,
-            colorbar={
-                "tickformat": ".1%",
-                "orientation": "h",
-                "x": 0.39,
-                "y": -0.42,
-                "len": 0.6,
-                "thickness": 12,
-            },
-            hovertemplate="block %{x}, %{y}: %{z:.2%}<extra></extra>",
-        ),
-        1,
-        1,
-    )
-    figure.add_trace(
-        go.Bar(
-            x=outside["kind"],
-            y=outside["share"],
-            marker_color=COLOURS["epistemic"],
-            hovertemplate="%{x}: %{y:.1%}<extra></extra>",
-        ),
-        1,
-        2,
-    )
+    figure.add_trace(_block_heat(grid), 1, 1)
+    percent = "%{x}: %{y:.1%}<extra></extra>"
+    shade = COLOURS["epistemic"]
+    bars = go.Bar(x=outside["kind"], y=outside["share"], marker_color=shade, hovertemplate=percent)
+    figure.add_trace(bars, 1, 2)
     figure.update_xaxes(title_text="block", row=1, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=1, col=2)
@@ -206,3 +178,16 @@ def layer_map(table: pd.DataFrame) -> go.Figure:
         height=470, showlegend=False, margin={"l": 150, "r": 10, "t": 40, "b": 130}
     )
     return figure
+
+
+def _block_heat(grid: pd.DataFrame) -> go.Heatmap:
+    """Kinds of module against blocks, its scale below it."""
+    scale = {"orientation": "h", "x": 0.39, "y": -0.42, "len": 0.6, "thickness": 12}
+    return go.Heatmap(
+        z=grid.to_numpy(),
+        x=grid.columns,
+        y=list(grid.index),
+        colorscale=MAP_SCALE,
+        colorbar={"tickformat": ".1%", **scale},
+        hovertemplate="block %{x}, %{y}: %{z:.2%}<extra></extra>",
+    )

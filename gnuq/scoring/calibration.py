@@ -9,7 +9,6 @@ other questions. Either holds for the model, and the kind of question, that it w
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gnuq.artefacts.files import write_whole
 from gnuq.scoring.examples import ScoreError
 from gnuq.scoring.scores import Scores
 
@@ -120,12 +120,9 @@ class Calibration:
         """
         path = Path(path)
         told = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False)
-        draft = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            draft.write_text(told + "\n", encoding="utf-8")
-            os.replace(draft, path)
+            write_whole(path, f"{told}\n".encode())
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise CalibrationError(f"path: {path} cannot be written ({error.strerror}).") from error
 
     @classmethod

@@ -6,17 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gnuq.gradnorm import UnsupportedModuleError
-from gnuq.language_models import Loaded, ModelError, generate, load, texts
+from gnuq.language_models import Loaded, ModelError, load, texts
 from gnuq.scoring import files, models, reference, report
 from gnuq.scoring.calibration import Calibration
 from gnuq.scoring.examples import Encoder, ScoreError
+from gnuq.scoring.own_answers import greedy
 from gnuq.scoring.questions import asked
 from gnuq.scoring.score import score
 from gnuq.scoring.scores import Scores
@@ -120,17 +121,11 @@ def _question(options: argparse.Namespace) -> int:
     return 0
 
 
-def _greedy(loaded: Loaded, prompt: Sequence[int], length: int) -> tuple[int, ...]:
-    limit = texts.context_of(loaded.model)
-    if limit is not None and len(prompt) + length > limit:
-        raise ScoreError(
-            f"--max-new-tokens: {length} after a prompt of {len(prompt)} tokens is more than the "
-            f"model's context of {limit}."
-        )
-    (found,) = generate(loaded.model, loaded.tokenizer, [prompt], max_new_tokens=length)
-    if not found.ids:
-        raise ScoreError("--question: the model's own answer is empty; give one with --answer.")
-    return found.ids
+def _greedy(loaded: Loaded, prompt: tuple[int, ...], length: int) -> tuple[int, ...]:
+    found, wrong = greedy(loaded.model, loaded.tokenizer, {0: prompt}, length)
+    if wrong:
+        raise ScoreError(f"--question: {wrong[0]}; or give an answer with --answer.")
+    return found[0].answer
 
 
 def _show(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -20,9 +19,11 @@ from typing import Any
 
 import pandas as pd
 
-from gnuq.language_models import generate, texts
+from gnuq.artefacts.files import parquet, write_whole
+from gnuq.language_models import texts
 from gnuq.scoring import models
 from gnuq.scoring.examples import Encoder, Example, ExampleError, ScoreError
+from gnuq.scoring.own_answers import greedy
 from gnuq.scoring.questions import asked
 from gnuq.scoring.settings import Settings
 from gnuq.scoring.task import Row, collected
@@ -117,7 +118,7 @@ def score_file(
         _finish(lines, parts, settings, load, progress)
         made = [pd.read_parquet(parts / name) for name in _names(lines)]
         table = pd.concat(made, ignore_index=True)
-        _write(table, target)
+        write_whole(target, parquet(table))
     shutil.rmtree(parts)
     return table
 
@@ -161,7 +162,8 @@ def _finish(
     load: Callable[[], tuple[Any, Any]],
     progress: Callable[[int, int], None],
 ) -> None:
-    missing = [i for i, name in enumerate(_names(lines)) if not (parts / name).exists()]
+    names = _names(lines)
+    missing = [i for i, name in enumerate(names) if not (parts / name).exists()]
     done = len(lines) - sum(len(lines[i * CHUNK : (i + 1) * CHUNK]) for i in missing)
     progress(done, len(lines))
     if not missing:
@@ -170,7 +172,7 @@ def _finish(
     models.ready(model, tokenizer)
     for i in missing:
         chunk = lines[i * CHUNK : (i + 1) * CHUNK]
-        _write(_chunk(model, tokenizer, chunk, settings), parts / _names(lines)[i])
+        write_whole(parts / names[i], parquet(_chunk(model, tokenizer, chunk, settings)))
         done += len(chunk)
         progress(done, len(lines))
 
@@ -192,41 +194,14 @@ def _chunk(model: Any, tokenizer: Any, lines: list[Line], settings: Settings) ->
                 examples[line.number] = encoder.encode(prompt, answer)
         except ExampleError as error:
             wrong[line.number] = error.reason
-    examples |= _answered(model, tokenizer, waiting, settings, wrong)
+    own, failed = greedy(model, tokenizer, waiting, settings.max_new_tokens)
+    examples, wrong = examples | own, wrong | failed
     numbers = list(examples)
     for i, reason in models.fits(model, list(examples.values())).items():
         wrong[numbers[i]] = reason
     kept = {n: e for n, e in examples.items() if n not in wrong}
     rows = _scored(model, tokenizer, kept, settings, wrong)
     return _table(lines, rows, wrong)
-
-
-def _answered(
-    model: Any,
-    tokenizer: Any,
-    prompts: dict[int, tuple[int, ...]],
-    settings: Settings,
-    wrong: dict[int, str],
-) -> dict[int, Example]:
-    """The model's own greedy answers to the prompts that have none, by line number."""
-    limit, room = texts.context_of(model), settings.max_new_tokens
-    for number, prompt in list(prompts.items()):
-        if not prompt:
-            wrong[number] = "the prompt is empty and the tokenizer adds no token of its own"
-        elif limit is not None and len(prompt) + room > limit:
-            wrong[number] = f"{len(prompt)} tokens of prompt leave no room in {limit}; shorten it"
-        if number in wrong:
-            del prompts[number]
-    if not prompts:
-        return {}
-    found = generate(model, tokenizer, list(prompts.values()), max_new_tokens=room)
-    examples = {}
-    for number, answer in zip(prompts, found, strict=True):
-        if answer.ids:
-            examples[number] = Example(prompts[number], answer.ids)
-        else:
-            wrong[number] = "the model's own answer is empty"
-    return examples
 
 
 def _scored(
@@ -268,10 +243,3 @@ def _id(told: dict[str, Any]) -> str | None:
     """As text; half of a surrogate pair becomes a question mark."""
     found = told.get("id")
     return None if found is None else str(found).encode("utf-8", "replace").decode()
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    """Whole or not at all."""
-    draft = path.with_name(path.name + ".draft")
-    table.to_parquet(draft, index=False)
-    os.replace(draft, path)
