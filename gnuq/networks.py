@@ -62,6 +62,32 @@ class Architecture:
         return nn.Sequential(*modules[:-1])
 
 
+#: Hidden units by name.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+}
+
+
+@dataclass(frozen=True)
+class Activated(Architecture):
+    """The same with other hidden units, a key of `ACTIVATIONS`."""
+
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation: {self.activation!r} is unknown; one of {known}.")
+
+    def build(self, seed: int = 0) -> nn.Sequential:
+        """As of `Architecture`, with this activation between the layers."""
+        unit = ACTIVATIONS[self.activation]
+        modules = super().build(seed)
+        return nn.Sequential(*(unit() if isinstance(m, nn.Tanh) else m for m in modules))
+
+
 @dataclass(frozen=True)
 class Prior:
     """A centred Gaussian prior, independent over parameters.

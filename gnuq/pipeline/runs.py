@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from gnuq import artefacts, protocol
+from gnuq import artefacts, protocol, scaling
 from gnuq.artefacts import ArtefactError, Origin
 from gnuq.pipeline import comparisons, language, posteriors, stages, studies
+from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.stages import Stage, split
 from gnuq.protocol import Experiment
 
@@ -47,6 +48,8 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         artefacts.save(kind, name, table, origin=origin, seconds=seconds, report=report, made=made)
     if stage.group == "language":
         language.discard(stage.name, origin)
+    if stage.group == "scaling":
+        artefacts.Checkpoints(stage.name, origin).discard()
     if stage.group == "comparisons":
         comparisons.discard(comparisons.COMPARISONS[stage.name], origin)
     told = "".join(f", {key} {report[key]}" for key in _TOLD if key in report)
@@ -136,6 +139,11 @@ def _language(stage: Stage, origin: Origin) -> Made:
     return {stage.outputs[0]: language.run(stage.name, origin)}, {}
 
 
+def _scaling(stage: Stage, origin: Origin) -> Made:
+    frame, report = scaled.scaling_record(scaling.runs()[stage.name], origin)
+    return {stage.outputs[0]: frame}, report
+
+
 _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "posteriors": _posterior,
     "comparisons": _comparison,
@@ -143,4 +151,5 @@ _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "studies": _study,
     "timings": _timing,
     "language": _language,
+    "scaling": _scaling,
 }

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from gnuq import artefacts, paper, protocol, results
+from gnuq import artefacts, paper, protocol, results, scaling
 from gnuq.fingerprint import Code
 from gnuq.pipeline import language, posteriors, studies
+from gnuq.pipeline import scaling as scaled
 from gnuq.protocol import Experiment
 from gnuq.qa import datasets
 
@@ -144,6 +145,13 @@ class LanguageStage(Stage):
         return replace(super().origin(), model=self.model, dataset=self.dataset)
 
 
+@dataclass(frozen=True)
+class ScalingStage(Stage):
+    """One posterior of the scaling study or of its sweep; a class of its own as above."""
+
+    group: Literal["scaling"]  # type: ignore[assignment]
+
+
 @cache
 def source() -> Code:
     """The code of this repository, read once a process."""
@@ -168,7 +176,14 @@ def stages() -> dict[str, Stage]:
     """Every stage by name, inputs before what reads them."""
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
     everything += [*_timings(), *_tables(), *_studies(), *_language()]
+    everything += [_scaling(name) for name in scaling.runs() if name not in scaling.OPEN]
     return {stage.name: stage for stage in everything}
+
+
+@cache
+def unfinished() -> dict[str, Stage]:
+    """The runs that no machine has finished: `record` goes on with them, nothing checks them."""
+    return {name: _scaling(name) for name in scaling.OPEN}
 
 
 def find(item: str) -> list[Stage]:
@@ -180,7 +195,7 @@ def find(item: str) -> list[Stage]:
     Raises:
         ItemError: no stage is meant.
     """
-    known, name = stages(), item.rstrip("/")
+    known, name = stages() | unfinished(), item.rstrip("/")
     if name in known:
         return [known[name]]
     found = [s for s in known.values() if name in s.outputs or s.name.startswith(f"{name}/")]
@@ -214,6 +229,25 @@ def _posterior(experiment: Experiment) -> Stage:
         # weights, so that even the root mean square spreads widely.
         tolerance={"largest standard errors": 8.0, "root mean square": 2.5},
         seed=experiment.seed,
+        dtype="float32",
+    )
+
+
+def _scaling(name: str) -> Stage:
+    run = scaling.runs()[name]
+    return ScalingStage(
+        name=name,
+        group="scaling",
+        outputs=(f"records/{name}",),
+        entries=("gnuq.pipeline.scaling.scaling_record",),
+        choose={
+            "gnuq.problems.PROBLEMS": scaling.PROBLEM,
+            "gnuq.protocol.PRIORS": run.prior_name,
+            "gnuq.scaling.VARIANTS": run.variant,
+        },
+        configuration=scaled.configuration(run),
+        tolerance={"largest standard errors": 8.0, "root mean square": 2.0},
+        seed=run.seed,
         dtype="float32",
     )
 
