@@ -100,7 +100,9 @@ class Run:
     @property
     def batch(self) -> int:
         """Transitions between two checkpoints: a few minutes at most."""
-        return 50 if self.width <= 256 else 20 if self.width <= 512 else 5
+        if self.sweep or 64 < self.width <= 256:
+            return 100
+        return 250 if self.width <= 64 else 20 if self.width <= 512 else 10
 
     @property
     def name(self) -> str:

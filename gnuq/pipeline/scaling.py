@@ -16,6 +16,7 @@ from gnuq.gradnorm import gradient_factors
 from gnuq.networks import fit_map
 from gnuq.pipeline.posteriors import rounded
 from gnuq.posteriors.diagonals import diagonal_form
+from gnuq.posteriors.moments import pooled
 from gnuq.scaling import PROBLEM, Run
 
 
@@ -57,7 +58,7 @@ def scaling_record(run: Run, origin: Origin) -> tuple[pd.DataFrame, dict[str, An
     chains = streaming.sample(compiled, batch=run.batch, store=Checkpoints(run.name, origin))
     log_odds = np.stack([np.concatenate(chain.log_odds) for chain in chains])
     found = diagnostics.convergence(1 / (1 + np.exp(-log_odds.astype(np.float64))))
-    spread = streaming.pooled([chain.weights for chain in chains])
+    spread = pooled([chain.weights for chain in chains])
     half = len(chains) // 2
     halves = {"a": chains[:half], "b": chains[half:]}
     columns = {
@@ -66,7 +67,7 @@ def scaling_record(run: Run, origin: Origin) -> tuple[pd.DataFrame, dict[str, An
         "r_hat": found.r_hat.round(4),
         "effective_samples": found.effective_samples.round(),
         **{
-            f"linear_variance_{name}": streaming.pooled([c.linear for c in part]).variance
+            f"linear_variance_{name}": pooled([c.linear for c in part]).variance
             for name, part in halves.items()
         },
         "diagonal": _weighted_by(network, points, torch.from_numpy(spread.variance)),

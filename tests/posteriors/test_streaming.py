@@ -9,7 +9,8 @@ from gnuq.artefacts import Checkpoints, Origin
 from gnuq.artefacts import files as artefact_files
 from gnuq.gradnorm import gradient_factors
 from gnuq.networks import Activated, Prior, fit_map
-from gnuq.posteriors import hmc, streaming
+from gnuq.posteriors import hmc, streaming, transitions
+from gnuq.posteriors.chains import Chain
 from gnuq.posteriors.diagonals import diagonal_form
 from gnuq.posteriors.moments import Moments, pooled
 from gnuq.posteriors.settings import HMC
@@ -78,7 +79,7 @@ def test_predictions_and_linear_parts_are_those_of_torch(activation):
     mode, draw = network_of(architecture, 1), network_of(architecture, 2)
     compiled = streaming.sampler(architecture, PROBLEM, PRIOR, flat(mode), GRID.points, SETTINGS)
     assert compiled.scale.shape == (architecture.parameters,)
-    predict = streaming._predictor(architecture, flat(mode).astype(np.float32), GRID.points)
+    predict = transitions.predictor(architecture, flat(mode).astype(np.float32), GRID.points)
     with hmc._single_precision():
         log_odds, linear = (np.asarray(x) for x in predict(flat(draw).astype(np.float32)))
     p = draw(GRID.points).softmax(1).numpy()
@@ -92,7 +93,7 @@ def test_log_odds_keep_the_digits_of_a_vanishing_probability():
     architecture = Activated(2, (), 4)
     weights = np.zeros(12, np.float32)
     weights[8] = 30.0  # the first bias: three classes of probability e⁻³⁰
-    predict = streaming._predictor(architecture, weights, GRID.points)
+    predict = transitions.predictor(architecture, weights, GRID.points)
     with hmc._single_precision():
         log_odds, _ = predict(weights)
     assert float(log_odds[0, 1]) == pytest.approx(-30, abs=1e-3)
@@ -103,7 +104,7 @@ def test_the_model_is_that_of_the_validation():
     """Both log-densities of one weight vector agree: same prior, same likelihood."""
     architecture = Activated(2, (4, 4), 4)
     theirs = hmc.bayesian_network(architecture, PROBLEM, PRIOR).compile_logp()
-    ours = streaming.bayesian_network(architecture, PROBLEM, PRIOR).compile_logp()
+    ours = transitions.bayesian_network(architecture, PROBLEM, PRIOR).compile_logp()
     weights = {"w": flat(network_of(architecture))}
     assert float(ours(weights)) == pytest.approx(float(theirs(weights)), rel=1e-6)
 
@@ -135,9 +136,8 @@ def test_diagonal_form_equals_the_gradients_multiplied_out():
 def test_bad_settings_are_refused(compiled):
     with pytest.raises(ValueError, match="batch: 15"):
         streaming.sample(compiled, batch=15)
+    binary, one = make_problem("xor", points=40), Activated(2, (4,), 1)
     with pytest.raises(ValueError, match="several classes"):
-        binary = make_problem("xor", points=40)
-        one = Activated(2, (4,), 1)
         streaming.sampler(one, binary, PRIOR, np.zeros(17), GRID.points, SETTINGS)
     with pytest.raises(ValueError, match="activation: 'sine'"):
         Activated(2, (4,), 4, "sine")
@@ -148,7 +148,7 @@ def test_checkpoints_keep_a_chain_whole(tmp_path, monkeypatch, compiled):
     store = Checkpoints("scaling/x", Origin(code="c"))
     assert store.load("chain-0") is None
     done = streaming.sample(compiled, batch=20, store=store)
-    kept = streaming.Chain.unpacked(store.load("chain-1"))
+    kept = Chain.unpacked(store.load("chain-1"))
     np.testing.assert_array_equal(kept.position, done[1].position)
     assert streaming.report([kept, kept], compiled) == streaming.report([done[1]] * 2, compiled)
     (store.folder / "chain-0.npz").write_bytes(b"torn")
