@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from gnuq.artefacts import Checkpoints, Origin
 from gnuq.estimators import epistemic
 from gnuq.gradnorm import gradient_factors
-from gnuq.networks import fit_map
 from gnuq.pipeline.posteriors import rounded
 from gnuq.posteriors.diagonals import diagonal_form
 from gnuq.posteriors.moments import pooled
+from gnuq.posteriors.training import point_estimate
 from gnuq.scaling import PROBLEM, Run
 
 
@@ -43,14 +43,15 @@ def scaling_record(run: Run, origin: Origin) -> tuple[pd.DataFrame, dict[str, An
     Returns:
         One row per class and grid point, class by class: x, y, class; mean and variance of the
         probability in each chain; r_hat and effective_samples; linear_variance_a and _b, gᵀΣg
-        with Σ from either half of the chains and g at the first mode; diagonal, Σ_i g_i² Σ_ii;
+        with Σ from either half of the chains and g at the
+        first point estimate; diagonal, Σ_i g_i² Σ_ii;
         and draw_probability, draw_norm, the prediction and its squared gradient norm at the last
         draw of the first chain. The report holds what the sampler says about itself.
     """
     from gnuq.posteriors import diagnostics, streaming  # PyMC and JAX: seconds to import
 
     problem, points = run.problem, run.grid.points
-    network = fit_map(run.architecture, problem, run.prior).network
+    network, found_as = point_estimate(run.architecture, problem, run.prior)
     mode = nn.utils.parameters_to_vector(network.parameters())
     compiled = streaming.sampler(
         run.architecture, problem, run.prior, mode.numpy(), points, run.sampler
@@ -80,8 +81,9 @@ def scaling_record(run: Run, origin: Origin) -> tuple[pd.DataFrame, dict[str, An
         "effective_samples_median": float(np.median(found.effective_samples)),
         "converged": found.reached,
         **streaming.report(chains, compiled),
+        "point_estimate": found_as,
         "trace": float(spread.variance.sum()),
-        "mode_norm": float(mode.square().sum()),
+        "point_norm": float(mode.square().sum()),
     }
     return frame, report
 
