@@ -148,6 +148,22 @@ def _with_gap(draw: Draw) -> Draw:
     return drawn
 
 
+#: Half the angle of the sector, around the first axis, that the rings with a gap leave empty.
+SECTOR = np.pi / 4
+
+
+def _with_sector(draw: Draw) -> Draw:
+    """The same problem without inputs in one sector, |angle| < `SECTOR`; as many points."""
+
+    def drawn(points: int, noise: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        inputs, targets = draw(4 * points + 40, noise, rng)
+        angle = np.arctan2(inputs[:, 1], inputs[:, 0])
+        kept = np.flatnonzero(np.abs(angle) >= SECTOR)[:points]
+        return inputs[kept], targets[kept]
+
+    return drawn
+
+
 @dataclass(frozen=True)
 class _Recipe:
     task: Task
@@ -170,6 +186,7 @@ PROBLEMS: dict[str, _Recipe] = {
     "spirals-4": _several(_spirals, 4, 0.12),
     "rings-3": _several(_rings, 3, 0.25),
     "rings-4": _several(_rings, 4, 0.25),
+    "rings-4-gap": _Recipe("multiclass", 4, 0.25, _with_sector(partial(_rings, classes=4))),
     "line": _Recipe("regression", 1, 0.3, _line),
     "line-gap": _Recipe("regression", 1, 0.3, _with_gap(_line)),
     "wave": _Recipe("regression", 1, 0.2, _wave),

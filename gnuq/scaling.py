@@ -34,6 +34,7 @@ VARIANTS: dict[str, dict] = {
     "noise-0.15": {"noise": 0.15},
     "noise-0.4": {"noise": 0.4},
     "gelu": {"activation": "gelu"},
+    "gap": {"problem": "rings-4-gap"},
 }
 #: Under these priors the sweep changes the prior alone.
 OTHER_PRIORS = ("unit-0.1", "unit-5")
@@ -68,7 +69,8 @@ class Run:
         """The data."""
         changed = VARIANTS[self.variant]
         points = changed.get("points", protocol.POINTS)
-        return make_problem(PROBLEM, points=points, noise=changed.get("noise"), seed=self.seed)
+        name, noise = changed.get("problem", PROBLEM), changed.get("noise")
+        return make_problem(name, points=points, noise=noise, seed=self.seed)
 
     @property
     def architecture(self) -> Activated:

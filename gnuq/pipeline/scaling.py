@@ -17,14 +17,14 @@ from gnuq.pipeline.posteriors import rounded
 from gnuq.posteriors.diagonals import diagonal_form
 from gnuq.posteriors.moments import pooled
 from gnuq.posteriors.training import point_estimate
-from gnuq.scaling import PROBLEM, Run
+from gnuq.scaling import Run
 
 
 def configuration(run: Run) -> dict[str, Any]:
     """Everything that was decided before the run, as JSON-able values."""
     problem, architecture = run.problem, run.architecture
     return {
-        "problem": PROBLEM,
+        "problem": problem.name,
         "seed": run.seed,
         "points": len(problem.inputs),
         "noise": problem.noise,
@@ -43,10 +43,9 @@ def scaling_record(run: Run, origin: Origin) -> tuple[pd.DataFrame, dict[str, An
     Returns:
         One row per class and grid point, class by class: x, y, class; mean and variance of the
         probability in each chain; r_hat and effective_samples; linear_variance_a and _b, gᵀΣg
-        with Σ from either half of the chains and g at the
-        first point estimate; diagonal, Σ_i g_i² Σ_ii;
-        and draw_probability, draw_norm, the prediction and its squared gradient norm at the last
-        draw of the first chain. The report holds what the sampler says about itself.
+        with Σ from either half of the chains and g at the first point estimate; diagonal,
+        Σ_i g_i² Σ_ii; and draw_probability, draw_norm, the prediction and its squared gradient
+        norm at the last draw of the first chain. The report holds what the sampler says.
     """
     from gnuq.posteriors import diagnostics, streaming  # PyMC and JAX: seconds to import
 

@@ -241,7 +241,7 @@ def _scaling(name: str) -> Stage:
         outputs=(f"records/{name}",),
         entries=("gnuq.pipeline.scaling.scaling_record",),
         choose={
-            "gnuq.problems.PROBLEMS": scaling.PROBLEM,
+            "gnuq.problems.PROBLEMS": run.problem.name,
             "gnuq.protocol.PRIORS": run.prior_name,
             "gnuq.scaling.VARIANTS": run.variant,
         },
