@@ -86,7 +86,7 @@ class Run:
     @property
     def grid(self) -> Grid:
         """Where predictions are kept: every point is checked for convergence."""
-        return make_grid(self.problem, resolution=30 if self.sweep else 50, margin=protocol.MARGIN)
+        return make_grid(self.problem, resolution=24 if self.sweep else 36, margin=protocol.MARGIN)
 
     @property
     def sampler(self) -> HMC:
