@@ -40,7 +40,8 @@ def dvc(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[s
 
 def address(stage: Stage) -> str:
     """What DVC calls a stage."""
-    return stage.key if stage.group == "comparisons" else f"{stage.group}@{stage.key}"
+    alone = stage.group in ("comparisons", "texts", "derived")  # with files of their own to read
+    return stage.key if alone else f"{stage.group}@{stage.key}"
 
 
 def lock(chosen: Iterable[Stage]) -> None:

@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gnuq import artefacts, protocol
-from gnuq.pipeline import comparisons, language, posteriors, runs
+from gnuq import artefacts, protocol, scaling
+from gnuq.pipeline import comparisons, derived, language, posteriors, runs, text_proxies
+from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.stages import Stage, split
 
 POINTS, DRAWS, SEED = 50, 250, 1_000
+#: The widest networks of the scaling study whose chains a replay draws again.
+WIDEST = 16
 #: Differences below this share of the map's largest variance (or standard deviation, for means)
 #: are not held against a replay: where p is nearly 0 or 1, rare draws make all of the variance.
 FLOOR = 0.01
@@ -63,6 +66,8 @@ def replay(stage: Stage) -> Replay:
     """
     if stage.group == "timings":
         return Replay(stage.name, 0, {}, {}, "timings of another machine do not compare")
+    if stage.group == "scaling" and scaling.runs()[stage.name].width > WIDEST:
+        return Replay(stage.name, 0, {}, {}, f"wider than {WIDEST}: its chains take too long")
     try:
         rows, found = _REPLAYS[stage.group](stage)
     except ModuleNotFoundError as error:
@@ -89,6 +94,34 @@ def _posterior(stage: Stage) -> tuple[int, dict[str, float]]:
     scores = _scores(record, new, errors, chosen, samples[chosen])
     found = {LARGEST: float(abs(scores).max()), SPREAD: float(np.sqrt((scores**2).mean()))}
     return POINTS * problem.outputs, found
+
+
+def _scaling(stage: Stage) -> tuple[int, dict[str, float]]:
+    from gnuq.posteriors import diagnostics  # PyMC and JAX: seconds to import
+
+    run = scaling.runs()[stage.name]
+    classes = run.problem.outputs
+    record = artefacts.load("records", run.name).frame
+    samples = _by_point(record["effective_samples"], classes)
+    chosen = np.sort(np.random.default_rng(0).choice(len(samples), POINTS, replace=False))
+    predictions = scaled.replayed(run, draws=DRAWS, seed=SEED + run.seed)[:, :, chosen]
+    new = pd.DataFrame(posteriors.moments(predictions, "multiclass")).drop(columns="entropy")
+    errors = diagnostics.monte_carlo(predictions)
+    saved = scaled.halves(record, run.sampler.chains)
+    scores = _scores(saved, new, errors, chosen, samples[chosen])
+    found = {LARGEST: float(abs(scores).max()), SPREAD: float(np.sqrt((scores**2).mean()))}
+    return POINTS * classes, found
+
+
+def _texts(_: Stage) -> tuple[int, dict[str, float]]:
+    return text_proxies.replayed()
+
+
+def _derived(stage: Stage) -> tuple[int, dict[str, float]]:
+    rows, worst = 0, 0.0
+    for saved, new in derived.again(stage.name):
+        rows, worst = rows + len(new), max(worst, largest_difference(saved, new))
+    return rows, {DIFFERENCE: worst}
 
 
 def _scores(
@@ -205,4 +238,7 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "tables": _table,
     "studies": _table,
     "language": _language,
+    "scaling": _scaling,
+    "texts": _texts,
+    "derived": _derived,
 }

@@ -11,10 +11,11 @@ import pandas as pd
 
 from gnuq import artefacts, protocol, scaling
 from gnuq.artefacts import ArtefactError, Origin
-from gnuq.pipeline import comparisons, language, posteriors, stages, studies
+from gnuq.pipeline import comparisons, derived, language, posteriors, stages, studies, text_proxies
 from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.stages import Stage, split
 from gnuq.protocol import Experiment
+from gnuq.qa import newsgroups
 
 #: What a run returns: the tables by artefact name, and what the computation says about itself.
 Made = tuple[dict[str, pd.DataFrame], dict[str, Any]]
@@ -48,6 +49,8 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         artefacts.save(kind, name, table, origin=origin, seconds=seconds, report=report, made=made)
     if stage.group == "language":
         language.discard(stage.name, origin)
+    if stage.group == "texts":
+        text_proxies.discard(origin)
     if stage.group == "scaling":
         artefacts.Checkpoints(stage.name, origin).discard()
     if stage.group == "comparisons":
@@ -144,6 +147,16 @@ def _scaling(stage: Stage, origin: Origin) -> Made:
     return {stage.outputs[0]: frame}, report
 
 
+def _texts(_: Stage, origin: Origin) -> Made:
+    tables = text_proxies.text_proxy_rows(origin)
+    report = {"texts": newsgroups.revision()}
+    return {f"records/{name}": table for name, table in tables.items()}, report
+
+
+def _derived(stage: Stage, origin: Origin) -> Made:
+    return derived.DERIVED[stage.name].make(origin), {}
+
+
 _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "posteriors": _posterior,
     "comparisons": _comparison,
@@ -152,4 +165,6 @@ _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "timings": _timing,
     "language": _language,
     "scaling": _scaling,
+    "texts": _texts,
+    "derived": _derived,
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gnuq.pipeline.posteriors import rounded
 from gnuq.posteriors.diagonals import diagonal_form
 from gnuq.posteriors.moments import pooled
 from gnuq.posteriors.training import point_estimate
+from gnuq.results.scaling import pooled as pooled_chains
 from gnuq.scaling import Run
 
 
@@ -113,3 +115,30 @@ def _at_draw(run: Run, weights: Tensor) -> dict[str, np.ndarray]:
     nn.utils.vector_to_parameters(weights, network.parameters())
     found = epistemic(network, run.grid.points, link="softmax")
     return {"draw_probability": found.values.numpy(), "draw_norm": found.total.numpy()}
+
+
+def replayed(run: Run, *, draws: int, seed: int) -> np.ndarray:
+    """Fresh, shorter chains of a run: every draw's class probabilities on the whole grid.
+
+    Returns:
+        Shape (chains, draws, grid, classes).
+    """
+    from gnuq.posteriors import streaming  # PyMC and JAX: seconds to import
+
+    settings = replace(run.sampler, draws=draws, seed=seed)
+    mode = np.zeros(run.architecture.parameters)  # gᵀθ is not looked at
+    compiled = streaming.sampler(
+        run.architecture, run.problem, run.prior, mode, run.grid.points, settings
+    )
+    chains = streaming.sample(compiled, batch=math.gcd(settings.tune, draws))
+    log_odds = np.stack([np.concatenate(chain.log_odds) for chain in chains])
+    found: np.ndarray = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
+    return found
+
+
+def halves(record: pd.DataFrame, chains: int) -> pd.DataFrame:
+    """A record's moments over either half of its chains: mean_a, variance_a, mean_b, variance_b."""
+    found = {}
+    for name, part in (("a", range(chains // 2)), ("b", range(chains // 2, chains))):
+        found[f"mean_{name}"], found[f"variance_{name}"] = pooled_chains(record, part)
+    return pd.DataFrame(found)

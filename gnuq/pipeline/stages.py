@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from gnuq import artefacts, paper, protocol, results, scaling
 from gnuq.fingerprint import Code
-from gnuq.pipeline import language, posteriors, studies
+from gnuq.pipeline import derived, language, posteriors, studies, text_proxies
 from gnuq.pipeline import scaling as scaled
 from gnuq.protocol import Experiment
-from gnuq.qa import datasets
+from gnuq.qa import datasets, newsgroups
 
 Group = Literal["posteriors", "comparisons", "timings", "tables", "studies"]
 
@@ -58,6 +58,11 @@ TIMINGS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         "sizes",
         ("sizes.measure", "sizes.one"),
         {"prompt": 128, "answer": 16, "threads": 2},
+    ),
+    "scaling-costs": (
+        "scaling",
+        ("scaling.measure", "scaling.of_width", "scaling.seconds_per_call"),
+        {"seconds": 2, "device": "cpu"},
     ),
 }
 
@@ -152,6 +157,20 @@ class ScalingStage(Stage):
     group: Literal["scaling"]  # type: ignore[assignment]
 
 
+@dataclass(frozen=True)
+class TextStage(LanguageStage):
+    """A fine-tuned encoder on a text corpus."""
+
+    group: Literal["texts"]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class DerivedStage(Stage):
+    """What follows from records, or from nothing but a seed."""
+
+    group: Literal["derived"]  # type: ignore[assignment]
+
+
 @cache
 def source() -> Code:
     """The code of this repository, read once a process."""
@@ -177,6 +196,7 @@ def stages() -> dict[str, Stage]:
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
     everything += [*_timings(), *_tables(), *_studies(), *_language()]
     everything += [_scaling(name) for name in scaling.runs() if name not in scaling.OPEN]
+    everything += [_texts(), *map(_derived, derived.DERIVED)]
     return {stage.name: stage for stage in everything}
 
 
@@ -249,6 +269,33 @@ def _scaling(name: str) -> Stage:
         tolerance={"largest standard errors": 8.0, "root mean square": 2.0},
         seed=run.seed,
         dtype="float32",
+    )
+
+
+def _texts() -> Stage:
+    return TextStage(
+        name=text_proxies.NAME,
+        group="texts",
+        outputs=tuple(f"records/{name}" for name in (text_proxies.NAME, text_proxies.CONTROLS)),
+        entries=("gnuq.pipeline.text_proxies.text_proxy_rows",),
+        configuration=text_proxies.configuration(),
+        tolerance=text_proxies.TOLERANCE,
+        dtype="float32",
+        model=text_proxies.SOURCE,
+        dataset=newsgroups.FILE.revision,
+    )
+
+
+def _derived(name: str) -> Stage:
+    work = derived.DERIVED[name]
+    return DerivedStage(
+        name=name,
+        group="derived",
+        outputs=work.outputs,
+        entries=work.entries,
+        configuration={"printed": paper.items()[name].printed} if name in paper.items() else {},
+        inputs=work.inputs,
+        tolerance={"largest difference": work.tolerance},
     )
 
 

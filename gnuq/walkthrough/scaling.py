@@ -1,0 +1,196 @@
+"""What the chapter on scaling needs beyond the tables: costs, a live run, numbers for sentences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from gnuq import artefacts, paper, protocol, scaling
+from gnuq.posteriors.training import point_estimate
+from gnuq.results import scaling_tables
+from gnuq.results.correlations import correlate
+from gnuq.results.scaling import EPISTEMIC, estimates
+from gnuq.scaling import Run
+
+#: Arithmetic in float32 that one H100 is sold with, operations a second, and the time that it
+#: takes to start the some forty kernels of one leapfrog step.
+GPU_OPERATIONS, GPU_LAUNCH = 6e13, 2e-4
+#: The titles of the panels of the study's figures.
+TITLES = {prior: protocol.PRIOR_LABELS[prior] for prior in scaling.PRIORS}
+
+
+def printed() -> pd.DataFrame:
+    """The paper's epistemic columns of Table 10: parameters, r, rho."""
+    rows = paper.printed("table-10")
+    pairs = {int(size): row["epistemic"] for size, row in rows.items()}
+    frame = pd.DataFrame(pairs, index=["r", "rho"]).T
+    return frame.rename_axis("parameters").reset_index()
+
+
+def costs() -> pd.DataFrame:
+    """Time and effective samples a second at every width, and an estimate for a GPU.
+
+    Returns:
+        One row per prior and finished width: parameters, step (ms of one leapfrog step on two
+        cores, measured in one sitting), steps (a draw), draw (s), rate (effective samples a second
+        of the worst grid point, tuning left out), gpu (hours that the whole run would take on one
+        GPU, by arithmetic), cpu (the same here, from the measured step).
+    """
+    steps = artefacts.load("results", "scaling-costs").frame.set_index("parameters")
+    rows = []
+    for run in (r for r in scaling_tables.finished() if not r.sweep and r.seed == 0):
+        told, cost = (
+            artefacts.provenance("records", run.name)["report"],
+            steps.loc[run.architecture.parameters],
+        )
+        sampler = run.sampler
+        draw = (told["leapfrog_steps"] * cost["step_ms"] + cost["prediction_ms"]) / 1e3
+        transitions = sampler.chains * (sampler.tune + sampler.draws)
+        on_gpu = told["leapfrog_steps"] * (cost["operations"] / GPU_OPERATIONS + GPU_LAUNCH)
+        rows.append(
+            {
+                "prior": protocol.PRIOR_TICKS[run.prior_name],
+                "parameters": run.architecture.parameters,
+                "step": cost["step_ms"],
+                "steps": told["leapfrog_steps"],
+                "draw": draw,
+                "rate": told["effective_samples_min"] / (sampler.chains * sampler.draws * draw),
+                "cpu": transitions * draw / 3600,
+                "gpu": transitions * on_gpu / 3600,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def readable_costs() -> pd.DataFrame:
+    """`costs` with heads for a page."""
+    heads = {
+        "prior": "prior",
+        "parameters": "parameters",
+        "step": "ms a leapfrog step",
+        "steps": "steps a draw",
+        "draw": "s a draw",
+        "rate": "worst ESS a second",
+        "cpu": "hours, two cores",
+        "gpu": "hours, one GPU (estimated)",
+    }
+    return costs().rename(columns=heads).set_index(["prior", "parameters"])
+
+
+def status() -> pd.DataFrame:
+    """The convergence of the finished runs of the study, with heads for a page."""
+    found = scaling_tables.convergence(r for r in scaling_tables.finished() if not r.sweep)
+    found["prior"] = found["prior"].map(protocol.PRIOR_TICKS)
+    found = found.astype({"effective_samples": int, "leapfrog_steps": int, "chain_seconds": int})
+    heads = {"r_hat": "r̂", "effective_samples": "ESS", "leapfrog_steps": "steps a draw"}
+    found = found.rename(columns=heads | {"chain_seconds": "s of sampling a run"})
+    return found.set_index(["prior", "parameters"])
+
+
+def live(width: int = 8, prior_name: str = "fan-in", *, draws: int = 300) -> pd.DataFrame:
+    """Sample one small posterior now and correlate: half a minute up to width 16.
+
+    Args:
+        width: units per hidden layer.
+        prior_name: a key of `gnuq.protocol.PRIORS`.
+        draws: kept draws of each of four chains; a multiple of 100.
+
+    Returns:
+        Pearson and Spearman correlation of the norm, p(1 − p) and Laplace with the variance of
+        the draws' predictions.
+    """
+    from gnuq.posteriors import streaming  # PyMC and JAX: seconds to import
+
+    run = Run(width, prior_name, sweep=True)
+    network, _ = point_estimate(run.architecture, run.problem, run.prior)
+    mode = np.concatenate([p.flatten().numpy() for p in network.parameters()])
+    settings = replace(run.sampler, draws=draws)
+    compiled = streaming.sampler(
+        run.architecture, run.problem, run.prior, mode, run.grid.points, settings
+    )
+    chains = streaming.sample(compiled, batch=100)
+    means, within = (
+        np.stack([getattr(chain.predictions, name) for chain in chains])
+        for name in ("mean", "variance")
+    )
+    found, _ = estimates(run)
+    found["hmc_epistemic"] = (within.mean(0) + means.var(0)).T.ravel()
+    pairs = {k: EPISTEMIC[k] for k in ("gradient_norm", "bernoulli", "laplace")}
+    table = correlate(found, pairs).set_index("comparison")
+    return table.rename(index=scaling_tables.LABELS).rename_axis("").rename(columns=str.capitalize)
+
+
+def values() -> dict[str, str]:
+    """Every number of the chapter's sentences, by name, ready to print."""
+    table = scaling_tables.saved(scaling_tables.STUDY)
+    finished = [run for run in scaling_tables.finished() if not run.sweep]
+    found = {
+        "runs": str(len(finished)),
+        "open": str(len(scaling_tables.unfinished())),
+        "widest": _grouped(max(run.architecture.parameters for run in finished)),
+    }
+    found |= _curves(table) | _sweep(table) | _terms()
+    return found
+
+
+def _curves(table: pd.DataFrame) -> dict[str, str]:
+    """First and last size of each curve of the study, whole grid; and the norm's gains."""
+    curves = scaling_tables.curves(table)
+    found = {}
+    for (prior, region, name), part in curves.groupby(["prior", "region", "comparison"]):
+        ordered = part.dropna(subset=["rho"]).sort_values("parameters")
+        if ordered.empty:
+            continue
+        head = f"{_short(prior)}_{region}_{name}"
+        for end, row in (("first", ordered.iloc[0]), ("last", ordered.iloc[-1])):
+            found |= {
+                f"{head}_{end}_r": f"{row['r']:.2f}",
+                f"{head}_{end}_rho": f"{row['rho']:.2f}",
+            }
+        low = ordered.loc[ordered["rho"].idxmin()]
+        found |= {f"{head}_low": f"{low['rho']:.2f}", f"{head}_low_at": _grouped(low["parameters"])}
+    return found
+
+
+def _sweep(table: pd.DataFrame) -> dict[str, str]:
+    """Of the sweep's curves: how many recover, and where they turn."""
+    turns = scaling_tables.turn(table)
+    kept = turns[(turns["region"] == "wide") & (turns["sizes"] >= 5)]
+    found = {
+        "curves": str(len(kept)),
+        "recover": str(int((kept["recovery"] > 0.05).sum())),
+        "largest_recovery": f"{kept['recovery'].max():.2f}",
+    }
+    partial = scaling_tables.of_study(table)
+    partial = partial[(partial["comparison"] == "partial") & (partial["map_seed"] == 0)]
+    for prior, part in partial.groupby("prior"):
+        hidden = part[part["width"] > 0]["spearman"]
+        found[f"{_short(prior)}_partial_low"] = f"{hidden.min():.2f}"
+        found[f"{_short(prior)}_partial_high"] = f"{hidden.max():.2f}"
+    return found
+
+
+def _terms() -> dict[str, str]:
+    """The terms of Eq. (5) to (7) at the smallest and the largest network."""
+    terms = scaling_tables.by_size(scaling_tables.saved(scaling_tables.TERMS))
+    found = {}
+    for (prior, sigma), part in terms[terms["scaling"] == "both"].groupby(["prior", "sigma"]):
+        ordered = part.sort_values("parameters")
+        head = f"{_short(prior)}_{sigma}"
+        for end, row in (("first", ordered.iloc[0]), ("last", ordered.iloc[-1])):
+            found[f"{head}_off_{end}"] = f"{row['off_diagonal']:.1f}"
+            found[f"{head}_worse_{end}"] = f"{row['proxy_worse']:.0%}"
+        found[f"{head}_rank"] = f"{ordered['spearman_norm'].iloc[-1]:.2f}"
+        found[f"{head}_diagonal"] = f"{ordered['spearman_diagonal'].iloc[-1]:.2f}"
+    return found
+
+
+def _short(prior: object) -> str:
+    return {protocol.PRIMARY: "unit", "fan-in": "fan"}.get(str(prior), str(prior))
+
+
+def _grouped(count: float) -> str:
+    """A whole number with a thin space every three digits."""
+    return f"{int(count):,}".replace(",", " ")
