@@ -107,7 +107,7 @@ def _scaling(stage: Stage) -> tuple[int, dict[str, float]]:
     predictions = scaled.replayed(run, draws=DRAWS, seed=SEED + run.seed)[:, :, chosen]
     new = pd.DataFrame(posteriors.moments(predictions, "multiclass")).drop(columns="entropy")
     errors = diagnostics.monte_carlo(predictions)
-    saved = scaled.halves(record, run.sampler.chains)
+    saved = scaled.by_half(record, run.sampler.chains)
     scores = _scores(saved, new, errors, chosen, samples[chosen])
     found = {LARGEST: float(abs(scores).max()), SPREAD: float(np.sqrt((scores**2).mean()))}
     return POINTS * classes, found

@@ -136,7 +136,7 @@ def replayed(run: Run, *, draws: int, seed: int) -> np.ndarray:
     return found
 
 
-def halves(record: pd.DataFrame, chains: int) -> pd.DataFrame:
+def by_half(record: pd.DataFrame, chains: int) -> pd.DataFrame:
     """A record's moments over either half of its chains: mean_a, variance_a, mean_b, variance_b."""
     found = {}
     for name, part in (("a", range(chains // 2)), ("b", range(chains // 2, chains))):
