@@ -123,6 +123,13 @@ def curves(correlations: pd.DataFrame, comparisons: Iterable[str] = LABELS) -> p
     return pd.DataFrame(rows)
 
 
+def of_norm(correlations: pd.DataFrame) -> pd.DataFrame:
+    """The gradient norm's curves on the whole grid: prior, parameters, pearson, spearman."""
+    found = curves(correlations, ["gradient_norm"])
+    kept = found[found["region"] == "wide"].rename(columns={"r": "pearson", "rho": "spearman"})
+    return kept[["prior", "parameters", "pearson", "spearman"]].reset_index(drop=True)
+
+
 def swept(correlations: pd.DataFrame) -> pd.DataFrame:
     """The sweep's curves beside the study's own, first data seed and start.
 

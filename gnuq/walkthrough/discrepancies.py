@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
+from scipy.stats import gmean
 
 from gnuq import artefacts, paper, protocol, results
 from gnuq.networks import Architecture
-from gnuq.results import language
-from gnuq.walkthrough import axioms, paper_map
+from gnuq.results import language, proxy_tables, text_summary
+from gnuq.walkthrough import axioms, paper_map, scaling
 
 #: Widths of the scaling study's networks, as Table 10 names them; none for softmax regression.
 WIDTHS = (None, 8, 16, 32, 64, 128, 256, 512, 1028)
@@ -64,6 +65,7 @@ def far_apart(least: float = 0.15) -> pd.DataFrame:
 def values() -> dict[str, str]:
     """Every number that the page's sentences use, by name, ready to print."""
     found = (_printed(), _binary(), _classes(), _weights(), _methods(), _sequences())
+    found = (*found, _proxies(), _terms(), _texts(), _scaling())
     return {name: text for part in found for name, text in part.items()}
 
 
@@ -106,6 +108,44 @@ def _sequences() -> dict[str, str]:
         "s_length": f"{ranks['epistemic']:.2f}",
         "s_length_free": f"{ranks['length_free']:.2f}",
     }
+
+
+def _proxies() -> dict[str, str]:
+    bias = proxy_tables.saved("proxy-bias")
+    found = {}
+    for covariance in ("full", "diagonal"):
+        rows = proxy_tables.chosen(bias, **(proxy_tables.PRIMARY | {"covariance": covariance}))
+        for problem, factor in rows.groupby("problem")["factor"]:
+            found[f"p3_{covariance}_{problem}"] = f"{gmean(factor):.1f}"
+    table = artefacts.load("results", "table-3").frame.set_index("problem")
+    for problem, row in table.iterrows():
+        found[f"ours_effect_{problem}"] = f"{row['bottom'] / row['top']:.0f}"
+    low, high = table.loc["xor", ["identity_low", "identity_high"]]
+    return found | {"p3_low": f"{low:.2f}", "p3_high": f"{high:.2f}"}
+
+
+def _terms() -> dict[str, str]:
+    terms = proxy_tables.saved("proxy-bias-terms")
+    halves = terms[(terms["proxy"] != "all") & (terms["region"] == "everywhere")]
+    rows = halves[halves["scaling"] == "paper"].groupby("problem")[["misled", "size_off_diagonal"]]
+    means = rows.mean()
+    found = {f"p7_wrong_{name}": f"{value:.0%}" for name, value in means["misled"].items()}
+    return found | {f"p7_off_{k}": f"{v:.0f}" for k, v in means["size_off_diagonal"].items()}
+
+
+def _texts() -> dict[str, str]:
+    rows = text_summary.chosen(artefacts.load("results", "table-4").frame)
+    order = (rows["shift_science"] < 1) & (rows["shift_sports"] > 1)
+    return {"p4_order": str(int(order.sum())), "p4_seeds": str(len(rows))}
+
+
+def _scaling() -> dict[str, str]:
+    told = scaling.values()
+    found = {"s10_widest": told["widest"], "s10_off": told["unit_hmc_off_first"]}
+    for prior in ("unit", "fan"):
+        for end in ("first", "last"):
+            found[f"s10_{prior}_{end}"] = told[f"{prior}_wide_gradient_norm_{end}_rho"]
+    return found
 
 
 def _grouped(count: int | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from html import escape
 from typing import Any, Literal
@@ -14,10 +15,15 @@ from gnuq import artefacts, paper, protocol
 from gnuq.display import in_book
 from gnuq.fingerprint import Code
 from gnuq.paper import Item
-from gnuq.results import CLASS_LABELS, LABELS
+from gnuq.results import CLASS_LABELS, LABELS, proxy_tables, text_summary
 
 REPOSITORY = "https://github.com/gnuq/gnuq/blob"
 Kind = Literal["table", "figure", "equation"]
+#: Tables of ratios, not of correlations: item → ours and the paper's as text.
+RATIOS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "table-3": proxy_tables.readable_ratios,
+    "table-4": lambda table: text_summary.readable(table, "arithmetic"),
+}
 
 
 def counts() -> pd.DataFrame:
@@ -139,7 +145,8 @@ def beside(item: Item) -> pd.DataFrame:
         One row per printed pair: ours and the paper's, their differences, and n, the number of
         data seeds. Empty if there is nothing to compare.
     """
-    if not item.artefacts or not item.artefacts[0].startswith("results/table-"):
+    named = bool(item.artefacts) and item.artefacts[0].startswith("results/table-")
+    if not named or item.item in RATIOS:
         return pd.DataFrame()
     found = artefacts.load("results", item.artefacts[0].removeprefix("results/")).frame
     kept = found[found["r_paper"].notna()]
@@ -168,6 +175,9 @@ def _numbers(item: Item) -> str:
         head = f"Ours beside the paper’s: {len(table)} pairs, at most {worst:.2f} apart"
         formats = {str(n): "{:+.2f}" for n in table if str(n).startswith("difference")}
         body = _html(table, formats)
+    elif item.item in RATIOS and item.status == "shown":
+        found = artefacts.load("results", item.item).frame
+        head, body = "Ours beside the paper’s", _html(RATIOS[item.item](found).reset_index(), {})
     elif item.printed:
         head, body = "What the paper prints", _html(_printed(item), {})
     else:
