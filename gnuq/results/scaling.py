@@ -16,7 +16,7 @@ from gnuq.estimators import aleatoric, epistemic
 from gnuq.gradnorm import gradient_factors
 from gnuq.networks import MapFit
 from gnuq.posteriors import laplace
-from gnuq.posteriors.training import early_stopped, point_estimate
+from gnuq.posteriors.training import early_stopped, is_flat, mode_near
 from gnuq.results.correlations import correlate
 from gnuq.results.methods import by_class
 from gnuq.scaling import MAP_SEEDS, SEVERAL, Run
@@ -84,11 +84,14 @@ def estimates(run: Run, map_seed: int = 0) -> tuple[pd.DataFrame, dict[str, floa
         Σ_i v_i g_i² with the prior's variances v, laplace = gᵀΣg in the dual form, bernoulli =
         p(1 − p); early_norm and early_bernoulli, the same at the early-stopped network. And what
         was found: `flat`, 1 where the mode is the zero network and the early-stopped network
-        stands in for it, and the largest logit's spread.
+        stands in for it.
     """
     problem, points = run.problem, run.grid.points
-    network, kind = point_estimate(run.architecture, problem, run.prior, seed=map_seed)
+    # `training.point_estimate` taken apart, so that the network is trained once.
     trained = early_stopped(run.architecture, problem, seed=map_seed)
+    fit = mode_near(trained, problem, run.prior)
+    flat = is_flat(fit.network, problem)
+    network = trained if flat else fit.network
     found, early = (epistemic(n, points, link="softmax") for n in (network, trained))
     curved = laplace.full_laplace(_fit(network), problem, run.prior)
     columns = {
@@ -99,7 +102,7 @@ def estimates(run: Run, map_seed: int = 0) -> tuple[pd.DataFrame, dict[str, floa
         "early_norm": early.total,
         "early_bernoulli": aleatoric(early.values),
     }
-    told = {"flat": float(kind == "early")}
+    told = {"flat": float(flat)}
     return pd.DataFrame({name: by_class(values) for name, values in columns.items()}), told
 
 
