@@ -48,6 +48,10 @@ SETTINGS: dict[str, list[str]] = {
     "04_1_1_classification": [
         "300 to 400 points", "below 1.01", "above 400", "10 000 grid points", "the inner 90 %",
     ],
+    "04_1_2_scaling": [
+        "Up to 67 588 parameters", "Four rings, 400 points", "2.25 over the fan-in",
+        "up to width 128", "the inner 90 %",
+    ],
     "04_1_methods": ["draw 200 weight vectors", "rate 0.1 and 100 masks", "the inner 90 %"],
     "04_1_ood": [
         "400 points", "400 fresh points", "360 points", "for 40 points as for 400", "t = 100",

@@ -182,8 +182,8 @@ def sweep_curves(
             "y": [part["spearman"].tolist() for part in chosen],
         }
         items.append({"label": setting, "method": "restyle", "args": [changed, moved]})
-    for index, x, y in zip(moved, *items[0]["args"][0].values(), strict=True):
-        figure.data[index].update(x=x, y=y)
+    for index, part in zip(moved, parts[settings[0]], strict=True):
+        figure.data[index].update(x=part[SIZE], y=part["spearman"])
     figure.update_yaxes(title_text="Spearman correlation", col=1)
     return _finished(figure, items)
 

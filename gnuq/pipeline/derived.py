@@ -65,9 +65,7 @@ def _from(name: str, source: str, function: Callable[[pd.DataFrame], pd.DataFram
     entry = f"{function.__module__}.{function.__name__}"
 
     def make(_: Origin) -> Tables:
-        head, _, rest = source.partition("/")
-        kind: artefacts.Kind = "records" if head == "records" else "results"
-        return {name: function(artefacts.load(kind, rest).frame)}
+        return {name: function(_saved(source))}
 
     return Derived((name,), (entry,), make, (source,), tolerance=1e-9)
 

@@ -94,7 +94,7 @@ def table_10(correlations: pd.DataFrame) -> pd.DataFrame:
 
 def _spread(group: pd.DataFrame) -> dict[str, float]:
     """Mean and range over data seeds of either correlation."""
-    found = {}
+    found: dict[str, float] = {}
     for short, column in (("r", "pearson"), ("rho", "spearman")):
         values = group[column]
         found |= {short: values.mean(), f"{short}_low": values.min(), f"{short}_high": values.max()}
@@ -128,6 +128,27 @@ def of_norm(correlations: pd.DataFrame) -> pd.DataFrame:
     found = curves(correlations, ["gradient_norm"])
     kept = found[found["region"] == "wide"].rename(columns={"r": "pearson", "rho": "spearman"})
     return kept[["prior", "parameters", "pearson", "spearman"]].reset_index(drop=True)
+
+
+def by_point(correlations: pd.DataFrame) -> pd.DataFrame:
+    """The gradient norm at three point estimates: the mode, early stopping, a posterior draw.
+
+    Returns:
+        One row per prior and size, whole grid, first start, mean over data seeds: Pearson and
+        Spearman of each with HMC's epistemic part.
+    """
+    heads = {"gradient_norm": "mode", "early_norm": "early-stopped", "draw_norm": "a draw"}
+    kept = of_study(correlations)
+    kept = kept[(kept["map_seed"] == 0) & kept["comparison"].isin([*heads])]
+    kept = kept.assign(prior=kept["prior"].map(protocol.PRIOR_TICKS))
+    kinds = {"pearson": "Pearson", "spearman": "Spearman"}
+    parts = [
+        kept.pivot_table(column, ["prior", "parameters"], "comparison")[[*heads]].rename(
+            columns={key: f"{kind}, {head}" for key, head in heads.items()}
+        )
+        for column, kind in kinds.items()
+    ]
+    return pd.concat(parts, axis=1)
 
 
 def swept(correlations: pd.DataFrame) -> pd.DataFrame:

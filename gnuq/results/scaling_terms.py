@@ -138,7 +138,9 @@ def proxy_diagonal(run: Run, network: nn.Module) -> Float[Tensor, " parameters"]
     inputs, targets = problem.inputs[upper], problem.targets[upper]
     for x, y in zip(inputs.split(20), targets.split(20), strict=True):
         scores = gradient_factors(
-            network, x, lambda f, y=y: -F.cross_entropy(f, y, reduction="none")
+            network,
+            x,
+            lambda f, y=y: -F.cross_entropy(f, y, reduction="none"),  # type: ignore[misc]
         )
         total = total + scores.jacobian().square().sum(0)
     return 1 / total

@@ -64,8 +64,8 @@ def far_apart(least: float = 0.15) -> pd.DataFrame:
 
 def values() -> dict[str, str]:
     """Every number that the page's sentences use, by name, ready to print."""
-    found = (_printed(), _binary(), _classes(), _weights(), _methods(), _sequences())
-    found = (*found, _proxies(), _terms(), _texts(), _scaling())
+    found = [_printed(), _binary(), _classes(), _weights(), _methods(), _sequences()]
+    found += [_proxies(), _terms(), _texts(), _scaling()]
     return {name: text for part in found for name, text in part.items()}
 
 
@@ -112,14 +112,14 @@ def _sequences() -> dict[str, str]:
 
 def _proxies() -> dict[str, str]:
     bias = proxy_tables.saved("proxy-bias")
-    found = {}
+    found: dict[str, str] = {}
     for covariance in ("full", "diagonal"):
         rows = proxy_tables.chosen(bias, **(proxy_tables.PRIMARY | {"covariance": covariance}))
         for problem, factor in rows.groupby("problem")["factor"]:
             found[f"p3_{covariance}_{problem}"] = f"{gmean(factor):.1f}"
     table = artefacts.load("results", "table-3").frame.set_index("problem")
-    for problem, row in table.iterrows():
-        found[f"ours_effect_{problem}"] = f"{row['bottom'] / row['top']:.0f}"
+    effects = table["bottom"] / table["top"]
+    found |= {f"ours_effect_{name}": f"{effect:.0f}" for name, effect in effects.items()}
     low, high = table.loc["xor", ["identity_low", "identity_high"]]
     return found | {"p3_low": f"{low:.2f}", "p3_high": f"{high:.2f}"}
 

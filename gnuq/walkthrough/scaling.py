@@ -138,7 +138,7 @@ def values() -> dict[str, str]:
 def _curves(table: pd.DataFrame) -> dict[str, str]:
     """First and last size of each curve of the study, whole grid; and the norm's gains."""
     curves = scaling_tables.curves(table)
-    found = {}
+    found: dict[str, str] = {}
     for (prior, region, name), part in curves.groupby(["prior", "region", "comparison"]):
         ordered = part.dropna(subset=["rho"]).sort_values("parameters")
         if ordered.empty:
@@ -149,7 +149,7 @@ def _curves(table: pd.DataFrame) -> dict[str, str]:
                 f"{head}_{end}_r": f"{row['r']:.2f}",
                 f"{head}_{end}_rho": f"{row['rho']:.2f}",
             }
-        low = ordered.loc[ordered["rho"].idxmin()]
+        low = ordered.iloc[int(ordered["rho"].to_numpy().argmin())]
         found |= {f"{head}_low": f"{low['rho']:.2f}", f"{head}_low_at": _grouped(low["parameters"])}
     return found
 
@@ -163,12 +163,13 @@ def _sweep(table: pd.DataFrame) -> dict[str, str]:
         "recover": str(int((kept["recovery"] > 0.05).sum())),
         "largest_recovery": f"{kept['recovery'].max():.2f}",
     }
-    partial = scaling_tables.of_study(table)
-    partial = partial[(partial["comparison"] == "partial") & (partial["map_seed"] == 0)]
-    for prior, part in partial.groupby("prior"):
-        hidden = part[part["width"] > 0]["spearman"]
-        found[f"{_short(prior)}_partial_low"] = f"{hidden.min():.2f}"
-        found[f"{_short(prior)}_partial_high"] = f"{hidden.max():.2f}"
+    for region in ("wide", "inside"):
+        of = scaling_tables.of_study(table, region=region)
+        of = of[(of["comparison"] == "partial") & (of["map_seed"] == 0) & (of["width"] > 0)]
+        for prior, part in of.groupby("prior"):
+            means = part.groupby("width")["spearman"].mean()
+            for end, value in {"first": means.iloc[0], "last": means.iloc[-1]}.items():
+                found[f"{_short(prior)}_{region}_partial_{end}"] = f"{value:.2f}"
     return found
 
 
