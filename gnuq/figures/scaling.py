@@ -238,5 +238,6 @@ def term_curves(by_size: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
         }
         for source, label in sources.items()
     ]
-    figure.update_yaxes(title_text="share", rangemode="tozero", col=1)
+    figure.update_yaxes(type="log", exponentformat="power")
+    figure.update_yaxes(title_text="share, or multiple of the variance", col=1)
     return _finished(figure, items)

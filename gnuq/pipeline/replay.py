@@ -66,7 +66,7 @@ def replay(stage: Stage) -> Replay:
     """
     if stage.group == "timings":
         return Replay(stage.name, 0, {}, {}, "timings of another machine do not compare")
-    if stage.group == "scaling" and scaling.runs()[stage.name].width > WIDEST:
+    if stage.group == "chains" and scaling.runs()[stage.name].width > WIDEST:
         return Replay(stage.name, 0, {}, {}, f"wider than {WIDEST}: its chains take too long")
     try:
         rows, found = _REPLAYS[stage.group](stage)
@@ -238,7 +238,7 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "tables": _table,
     "studies": _table,
     "language": _language,
-    "scaling": _scaling,
+    "chains": _scaling,
     "texts": _texts,
     "derived": _derived,
 }

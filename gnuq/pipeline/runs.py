@@ -51,7 +51,7 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         language.discard(stage.name, origin)
     if stage.group == "texts":
         text_proxies.discard(origin)
-    if stage.group == "scaling":
+    if stage.group == "chains":
         artefacts.Checkpoints(stage.name, origin).discard()
     if stage.group == "comparisons":
         comparisons.discard(comparisons.COMPARISONS[stage.name], origin)
@@ -164,7 +164,7 @@ _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "studies": _study,
     "timings": _timing,
     "language": _language,
-    "scaling": _scaling,
+    "chains": _scaling,
     "texts": _texts,
     "derived": _derived,
 }

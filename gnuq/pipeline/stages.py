@@ -154,7 +154,7 @@ class LanguageStage(Stage):
 class ScalingStage(Stage):
     """One posterior of the scaling study or of its sweep; a class of its own as above."""
 
-    group: Literal["scaling"]  # type: ignore[assignment]
+    group: Literal["chains"]  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _scaling(name: str) -> Stage:
     run = scaling.runs()[name]
     return ScalingStage(
         name=name,
-        group="scaling",
+        group="chains",
         outputs=(f"records/{name}",),
         entries=("gnuq.pipeline.scaling.scaling_record",),
         choose={

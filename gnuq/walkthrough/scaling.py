@@ -174,22 +174,27 @@ def _sweep(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _terms() -> dict[str, str]:
-    """The terms of Eq. (5) to (7) at the smallest and the largest network."""
+    """The terms of Eq. (5) to (7) for softmax regression, the smallest network and the largest."""
     terms = scaling_tables.by_size(scaling_tables.saved(scaling_tables.TERMS))
     found = {}
     for (prior, sigma), part in terms[terms["scaling"] == "both"].groupby(["prior", "sigma"]):
         ordered = part.sort_values("parameters")
         head = f"{_short(prior)}_{sigma}"
-        for end, row in (("first", ordered.iloc[0]), ("last", ordered.iloc[-1])):
-            found[f"{head}_off_{end}"] = f"{row['off_diagonal']:.1f}"
+        for end, index in {"first": 0, "network": 1, "last": -1}.items():
+            row = ordered.iloc[index]
+            found[f"{head}_off_{end}"] = _times(row["off_diagonal"])
             found[f"{head}_worse_{end}"] = f"{row['proxy_worse']:.0%}"
-        found[f"{head}_rank"] = f"{ordered['spearman_norm'].iloc[-1]:.2f}"
-        found[f"{head}_diagonal"] = f"{ordered['spearman_diagonal'].iloc[-1]:.2f}"
+            found[f"{head}_rank_{end}"] = f"{row['spearman_norm']:.2f}"
     return found
 
 
 def _short(prior: object) -> str:
     return {protocol.PRIMARY: "unit", "fan-in": "fan"}.get(str(prior), str(prior))
+
+
+def _times(value: float) -> str:
+    """A multiple: whole if it is large."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
 
 
 def _grouped(count: float) -> str:
