@@ -137,7 +137,16 @@ def runs() -> dict[str, Run]:
     return {run.name: run for run in (*study(), *sweep())}
 
 
-#: Runs that have come to their end: to width 64, first data seed.
-_FINISHED = {Run(width, prior).name for width in WIDTHS[:5] for prior in PRIORS}
+#: Runs that have come to their end: the study to width 64, first data seed, and of the sweep what
+#: was to tell most about the turn.
+_FINISHED = {
+    *(Run(width, prior) for width in WIDTHS[:5] for prior in PRIORS),
+    *(
+        Run(width, prior, variant=variant, sweep=True)
+        for width in WIDTHS[:5]
+        for prior in PRIORS
+        for variant in ("points-100", "gap")
+    ),
+}
 #: Runs that no machine has finished yet.
-OPEN = tuple(name for name in runs() if name not in _FINISHED)
+OPEN = tuple(name for name, run in runs().items() if run not in _FINISHED)

@@ -131,8 +131,23 @@ def values() -> dict[str, str]:
         "open": str(len(scaling_tables.unfinished())),
         "widest": _grouped(max(run.architecture.parameters for run in finished)),
     }
-    found |= _curves(table) | _sweep(table) | _terms()
+    found |= _swept_chains() | _curves(table) | _sweep(table) | _terms()
     return found
+
+
+def _swept_chains() -> dict[str, str]:
+    """How far the sweep has come, and how well its shorter chains mix."""
+    runs = [run for run in scaling_tables.finished() if run.sweep]
+    told = [artefacts.provenance("records", run.name)["report"] for run in runs]
+    done = {run.variant for run in runs}
+    waiting = [label for key, label in scaling_tables.VARIANT_LABELS.items() if key not in done]
+    return {
+        "swept": str(len(runs)),
+        "sweep_open": str(len(scaling.OPEN) - len(scaling_tables.unfinished())),
+        "sweep_r_hat": f"{max(report['r_hat_max'] for report in told):.3f}",
+        "sweep_ess": f"{min(report['effective_samples_min'] for report in told):.0f}",
+        "sweep_waiting": ", ".join(waiting),
+    }
 
 
 def _curves(table: pd.DataFrame) -> dict[str, str]:
