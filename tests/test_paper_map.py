@@ -86,9 +86,11 @@ def test_ours_stand_beside_the_papers_with_their_difference() -> None:
     assert len(table) == 9
     gap = table["Pearson, ours"] - table["paper, 1st"]
     np.testing.assert_allclose(table["difference, 1st"], gap)
-    assert paper_map.beside(ITEMS["table-10"]).empty
+    assert paper_map.beside(ITEMS["table-2"]).empty
+    assert paper_map.beside(ITEMS["table-3"]).empty  # ratios, not correlations
+    assert len(paper_map.beside(ITEMS["table-10"])) >= 20
     far = discrepancies.far_apart(0.15)
-    assert set(far.index.get_level_values("item")) <= {f"Table {n}" for n in (5, 6, 7, 8, 9)}
+    assert set(far.index.get_level_values("item")) <= {f"Table {n}" for n in (5, 6, 7, 8, 9, 10)}
     assert len(discrepancies.far_apart(0.5)) < len(far)
 
 
@@ -100,6 +102,8 @@ def test_a_card_links_the_place_the_lines_and_the_numbers() -> None:
     assert "data/results/table-5.json" in text
     assert 'class="gnuq-shown"' in text
     assert "<details>" in text
+    for item in ("table-3", "table-4"):
+        assert "Ours beside the paper" in paper_map.card(ITEMS[item])
     assert 'class="gnuq-open"' in paper_map.card(ITEMS["table-2"])
 
 
