@@ -165,6 +165,7 @@ def swept(correlations: pd.DataFrame) -> pd.DataFrame:
     kept = kept[kept["quantity"] == "epistemic"]
     labels = VARIANT_LABELS | {BASE: "as in the study"}
     columns = ["prior", "region", "comparison", "parameters", "points", "pearson", "spearman"]
+    columns += ["flat"]
     return kept.assign(setting=kept["variant"].map(labels))[["setting", *columns]]
 
 
@@ -178,7 +179,7 @@ def turn(correlations: pd.DataFrame, *, column: str = "spearman") -> pd.DataFram
     Returns:
         One row per prior, setting and region: sizes, the number of sizes; points; lowest, the
         smallest correlation, and lowest_at, its number of parameters; last, the widest network's;
-        recovery, last minus lowest.
+        recovery, last minus lowest; zero, at how many sizes the mode is the zero network.
     """
     table = swept(correlations)
     table = table[table["comparison"] == "gradient_norm"].dropna(subset=[column])
@@ -195,6 +196,7 @@ def turn(correlations: pd.DataFrame, *, column: str = "spearman") -> pd.DataFram
                 "lowest_at": int(ordered["parameters"].iloc[low]),
                 "last": ordered[column].iloc[-1],
                 "recovery": ordered[column].iloc[-1] - ordered[column].iloc[low],
+                "zero": int(ordered["flat"].sum()),
             }
         )
     return pd.DataFrame(rows)

@@ -176,6 +176,7 @@ def _sweep(table: pd.DataFrame) -> dict[str, str]:
     found = {
         "curves": str(len(kept)),
         "recover": str(int((kept["recovery"] > 0.05).sum())),
+        "recover_zero": str(int(((kept["recovery"] > 0.05) & (kept["zero"] > 0)).sum())),
         "largest_recovery": f"{kept['recovery'].max():.2f}",
     }
     for region in ("wide", "inside"):
