@@ -90,6 +90,11 @@ def table(frame: pd.DataFrame, *, precision: int = 2) -> Styler:
     )
 
 
+def grouped(count: float | str) -> str:
+    """A whole number for a sentence, with a space every three digits."""
+    return f"{int(count):,}".replace(",", " ")
+
+
 def in_book() -> bool:
     """Say whether this process runs a cell for the website."""
     return os.environ.get("GNUQ_BOOK") == "1"

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from gnuq.display import COLOURS
-from gnuq.figures.style import buttons
+from gnuq.figures.style import drop_down
 
 SHADES = {
     "gradient_norm": COLOURS["epistemic"],
@@ -125,17 +125,12 @@ def _first_view(figure: go.Figure, item: dict) -> None:
     figure.update_yaxes(title_text=layout["yaxis.title.text"], col=1)
 
 
-def _menu(items: list[dict]) -> dict:
-    """A drop-down above the figure: it fits a narrow screen."""
-    return buttons(items) | {"type": "dropdown", "direction": "down", "y": 1.14}
-
-
-def _finished(figure: go.Figure, items: list[dict], *, height: int = 520) -> go.Figure:
+def _finished(figure: go.Figure, items: list[dict]) -> go.Figure:
     figure.update_xaxes(type="log", title_text="parameters", exponentformat="power", dtick=1)
     figure.update_layout(
-        height=height,
+        height=520,
         margin={"l": 60, "r": 20, "t": 100, "b": 130},
-        updatemenus=[_menu(items)],
+        updatemenus=[drop_down(items, y=1.14)],
         legend={"orientation": "h", "x": 0, "y": -0.22},
     )
     return figure

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from gnuq.display import COLOURS
 from gnuq.figures.proxy_maps import one_of_many
-from gnuq.figures.style import MAP_SCALE, buttons
+from gnuq.figures.style import MAP_SCALE, buttons, drop_down
 
 #: Prior → (label, colour, band of the same colour).
 PRIORS = {
@@ -56,7 +56,7 @@ def eigenvalue_curves(eigenvalues: pd.DataFrame, *, menu: bool = True) -> go.Fig
 
 
 def _menu(views: dict[str, list[go.Scatter]]) -> dict:
-    """Two buttons a row would not fit a phone: a drop-down."""
+    """One view at a time."""
     shown = [view for view, lines in enumerate(views.values()) for _ in lines]
     items = [
         {
@@ -66,7 +66,7 @@ def _menu(views: dict[str, list[go.Scatter]]) -> dict:
         }
         for chosen, label in enumerate(views)
     ]
-    return buttons(items) | {"type": "dropdown", "direction": "down", "y": 1.04}
+    return drop_down(items, y=1.04)
 
 
 def _width_lines(part: pd.DataFrame) -> list[go.Scatter]:

@@ -32,3 +32,13 @@ def buttons(items: list[dict]) -> dict:
         "yanchor": "bottom",
         "showactive": True,
     }
+
+
+def drop_down(items: list[dict], *, y: float) -> dict:
+    """The same as a drop-down: several buttons a row would not fit a phone.
+
+    Args:
+        items: as for `buttons`.
+        y: its lower edge, in heights of the plot.
+    """
+    return buttons(items) | {"type": "dropdown", "direction": "down", "y": y}

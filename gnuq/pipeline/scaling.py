@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from gnuq.posteriors.moments import pooled
 from gnuq.posteriors.training import point_estimate
 from gnuq.results.scaling import pooled as pooled_chains
 from gnuq.scaling import Run
+from gnuq.walkthrough.scaling import fresh_chains
 
 
 def configuration(run: Run) -> dict[str, Any]:
@@ -123,14 +123,7 @@ def replayed(run: Run, *, draws: int, seed: int) -> np.ndarray:
     Returns:
         Shape (chains, draws, grid, classes).
     """
-    from gnuq.posteriors import streaming  # PyMC and JAX: seconds to import
-
-    settings = replace(run.sampler, draws=draws, seed=seed)
-    mode = np.zeros(run.architecture.parameters)  # gᵀθ is not looked at
-    compiled = streaming.sampler(
-        run.architecture, run.problem, run.prior, mode, run.grid.points, settings
-    )
-    chains = streaming.sample(compiled, batch=math.gcd(settings.tune, draws))
+    chains = fresh_chains(run, replace(run.sampler, draws=draws, seed=seed))
     log_odds = np.stack([np.concatenate(chain.log_odds) for chain in chains])
     found: np.ndarray = 1 / (1 + np.exp(-log_odds.astype(np.float64)))
     return found

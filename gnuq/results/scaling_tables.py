@@ -156,17 +156,16 @@ def swept(correlations: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         setting (a label; `"as in the study"` for the base), prior, region, comparison, parameters,
-        points, pearson, spearman: gradient norm, p(1 − p), the partial correlation and the norm at
-        other point estimates.
+        points, flat, pearson, spearman: gradient norm, p(1 − p), the partial correlation and the
+        norm at other point estimates.
     """
     wanted = ("gradient_norm", "bernoulli", "partial", "early_norm", "draw_norm", "prior_norm")
     first = correlations["seed"].eq(0) & correlations["map_seed"].eq(0)
     kept = correlations[first & correlations["comparison"].isin(wanted)]
     kept = kept[kept["quantity"] == "epistemic"]
     labels = VARIANT_LABELS | {BASE: "as in the study"}
-    columns = ["prior", "region", "comparison", "parameters", "points", "pearson", "spearman"]
-    columns += ["flat"]
-    return kept.assign(setting=kept["variant"].map(labels))[["setting", *columns]]
+    columns = ["setting", "prior", "region", "comparison", "parameters", "points", "flat"]
+    return kept.assign(setting=kept["variant"].map(labels))[[*columns, "pearson", "spearman"]]
 
 
 def turn(correlations: pd.DataFrame, *, column: str = "spearman") -> pd.DataFrame:

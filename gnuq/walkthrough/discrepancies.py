@@ -6,6 +6,7 @@ import pandas as pd
 from scipy.stats import gmean
 
 from gnuq import artefacts, paper, protocol, results
+from gnuq.display import grouped
 from gnuq.networks import Architecture
 from gnuq.results import language, proxy_tables, text_summary
 from gnuq.walkthrough import axioms, paper_map, scaling
@@ -78,8 +79,8 @@ def _printed() -> dict[str, str]:
         found |= _pair(f"p6_{name}", table_6[name]["laplace"])
     sizes = list(steps.index)
     for benchmark, row in paper.items()["table-14"].printed.items():
-        found[f"n_{benchmark}_first"] = _grouped(row["llama-2"])
-        found[f"n_{benchmark}_last"] = _grouped(row["phi-4"])
+        found[f"n_{benchmark}_first"] = grouped(row["llama-2"])
+        found[f"n_{benchmark}_last"] = grouped(row["phi-4"])
     return found | {
         "p3_xor": f"{table_3['xor']['identity']:.2f}",
         "p4": f"{text['identity']:.2f}",
@@ -92,9 +93,9 @@ def _printed() -> dict[str, str]:
         "last_r": f"{steps['1st column'].iloc[-1]:.2f}",
         "last_rho": f"{steps['2nd column'].iloc[-1]:.2f}",
         "lowest_r": f"{steps['1st column'].min():.2f}",
-        "lowest_r_at": _grouped(sizes[steps["1st column"].argmin()]),
+        "lowest_r_at": grouped(sizes[steps["1st column"].argmin()]),
         "lowest_rho": f"{steps['2nd column'].min():.2f}",
-        "lowest_rho_at": _grouped(sizes[steps["2nd column"].argmin()]),
+        "lowest_rho_at": grouped(sizes[steps["2nd column"].argmin()]),
     }
 
 
@@ -146,11 +147,6 @@ def _scaling() -> dict[str, str]:
         for end in ("first", "last"):
             found[f"s10_{prior}_{end}"] = told[f"{prior}_wide_gradient_norm_{end}_rho"]
     return found
-
-
-def _grouped(count: int | str) -> str:
-    """A whole number with a thin space every three digits."""
-    return f"{int(count):,}".replace(",", " ")
 
 
 def _pair(name: str, pair: tuple[float, float]) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from gnuq import artefacts, paper, protocol, scaling
-from gnuq.posteriors.training import point_estimate
+from gnuq.display import grouped
+from gnuq.posteriors.chains import Chain
+from gnuq.posteriors.moments import pooled
+from gnuq.posteriors.settings import HMC
 from gnuq.results import scaling_tables
 from gnuq.results.correlations import correlate
 from gnuq.results.scaling import EPISTEMIC, estimates
@@ -19,6 +23,8 @@ from gnuq.scaling import Run
 GPU_OPERATIONS, GPU_LAUNCH = 6e13, 2e-4
 #: The titles of the panels of the study's figures.
 TITLES = {prior: protocol.PRIOR_LABELS[prior] for prior in scaling.PRIORS}
+#: Softmax regression, the smallest network with hidden units, and the widest finished.
+ENDS = {"first": 0, "network": 1, "last": -1}
 
 
 def printed() -> pd.DataFrame:
@@ -89,6 +95,22 @@ def status() -> pd.DataFrame:
     return found.set_index(["prior", "parameters"])
 
 
+def fresh_chains(run: Run, settings: HMC) -> list[Chain]:
+    """Chains of a run from the start, kept nowhere; their gᵀθ is taken at the zero network.
+
+    Args:
+        run: problem, network, prior and grid.
+        settings: of the sampler; tuning and draws have a common divisor of fifty or more.
+    """
+    from gnuq.posteriors import streaming  # PyMC and JAX: seconds to import
+
+    mode = np.zeros(run.architecture.parameters)
+    compiled = streaming.sampler(
+        run.architecture, run.problem, run.prior, mode, run.grid.points, settings
+    )
+    return streaming.sample(compiled, batch=math.gcd(settings.tune, settings.draws))
+
+
 def live(width: int = 8, prior_name: str = "fan-in", *, draws: int = 300) -> pd.DataFrame:
     """Sample one small posterior now and correlate: half a minute up to width 16.
 
@@ -101,22 +123,11 @@ def live(width: int = 8, prior_name: str = "fan-in", *, draws: int = 300) -> pd.
         Pearson and Spearman correlation of the norm, p(1 − p) and Laplace with the variance of
         the draws' predictions.
     """
-    from gnuq.posteriors import streaming  # PyMC and JAX: seconds to import
-
     run = Run(width, prior_name, sweep=True)
-    network, _ = point_estimate(run.architecture, run.problem, run.prior)
-    mode = np.concatenate([p.flatten().numpy() for p in network.parameters()])
-    settings = replace(run.sampler, draws=draws)
-    compiled = streaming.sampler(
-        run.architecture, run.problem, run.prior, mode, run.grid.points, settings
-    )
-    chains = streaming.sample(compiled, batch=100)
-    means, within = (
-        np.stack([getattr(chain.predictions, name) for chain in chains])
-        for name in ("mean", "variance")
-    )
+    chains = fresh_chains(run, replace(run.sampler, draws=draws))
     found, _ = estimates(run)
-    found["hmc_epistemic"] = (within.mean(0) + means.var(0)).T.ravel()
+    spread = pooled([chain.predictions for chain in chains]).variance
+    found["hmc_epistemic"] = spread.T.ravel()
     pairs = {k: EPISTEMIC[k] for k in ("gradient_norm", "bernoulli", "laplace")}
     table = correlate(found, pairs).set_index("comparison")
     return table.rename(index=scaling_tables.LABELS).rename_axis("").rename(columns=str.capitalize)
@@ -129,7 +140,7 @@ def values() -> dict[str, str]:
     found = {
         "runs": str(len(finished)),
         "open": str(len(scaling_tables.unfinished())),
-        "widest": _grouped(max(run.architecture.parameters for run in finished)),
+        "widest": grouped(max(run.architecture.parameters for run in finished)),
     }
     found |= _swept_chains() | _curves(table) | _sweep(table) | _terms()
     return found
@@ -151,7 +162,7 @@ def _swept_chains() -> dict[str, str]:
 
 
 def _curves(table: pd.DataFrame) -> dict[str, str]:
-    """First and last size of each curve of the study, whole grid; and the norm's gains."""
+    """Each curve of the study at the sizes of `ENDS`, and where it is lowest."""
     curves = scaling_tables.curves(table)
     found: dict[str, str] = {}
     for (prior, region, name), part in curves.groupby(["prior", "region", "comparison"]):
@@ -159,13 +170,14 @@ def _curves(table: pd.DataFrame) -> dict[str, str]:
         if ordered.empty:
             continue
         head = f"{_short(prior)}_{region}_{name}"
-        for end, row in (("first", ordered.iloc[0]), ("last", ordered.iloc[-1])):
+        for end, index in ENDS.items():
+            row = ordered.iloc[index]
             found |= {
                 f"{head}_{end}_r": f"{row['r']:.2f}",
                 f"{head}_{end}_rho": f"{row['rho']:.2f}",
             }
         low = ordered.iloc[int(ordered["rho"].to_numpy().argmin())]
-        found |= {f"{head}_low": f"{low['rho']:.2f}", f"{head}_low_at": _grouped(low["parameters"])}
+        found |= {f"{head}_low": f"{low['rho']:.2f}", f"{head}_low_at": grouped(low["parameters"])}
     return found
 
 
@@ -196,7 +208,7 @@ def _terms() -> dict[str, str]:
     for (prior, sigma), part in terms[terms["scaling"] == "both"].groupby(["prior", "sigma"]):
         ordered = part.sort_values("parameters")
         head = f"{_short(prior)}_{sigma}"
-        for end, index in {"first": 0, "network": 1, "last": -1}.items():
+        for end, index in ENDS.items():
             row = ordered.iloc[index]
             found[f"{head}_off_{end}"] = _times(row["off_diagonal"])
             found[f"{head}_worse_{end}"] = f"{row['proxy_worse']:.0%}"
@@ -211,8 +223,3 @@ def _short(prior: object) -> str:
 def _times(value: float) -> str:
     """A multiple: whole if it is large."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
-
-
-def _grouped(count: float) -> str:
-    """A whole number with a thin space every three digits."""
-    return f"{int(count):,}".replace(",", " ")
