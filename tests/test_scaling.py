@@ -11,6 +11,7 @@ from gnuq import artefacts, paper, scaling
 from gnuq.figures import scaling as figures
 from gnuq.gradnorm import gradient_factors
 from gnuq.networks import Activated, Prior
+from gnuq.pipeline import stages
 from gnuq.posteriors import laplace, training
 from gnuq.problems import SECTOR, make_problem
 from gnuq.results import scaling as results
@@ -32,6 +33,12 @@ def test_runs_have_names_of_their_own_and_batches_that_divide():
     for run in runs.values():
         assert run.sampler.tune % run.batch == run.sampler.draws % run.batch == 0
         assert run.sampler.chains >= (4 if run.width <= 256 else 2)
+
+
+def test_an_unfinished_run_is_meant_by_its_whole_name_only():
+    name = scaling.OPEN[0]
+    assert [stage.name for stage in stages.find(name)] == [name]
+    assert not {stage.name for stage in stages.find("scaling/fan-in")} & set(scaling.OPEN)
 
 
 def test_the_study_has_several_seeds_up_to_width_128():

@@ -209,15 +209,17 @@ def unfinished() -> dict[str, Stage]:
 def find(item: str) -> list[Stage]:
     """The stages that a name means: a stage, an artefact, or the beginning of several names.
 
+    An unfinished run is meant only by its whole name: there is nothing of it to replay.
+
     Args:
         item: `table-5`, `results/table-5`, `hmc/xor/unit-1/seed-0`, or `hmc/xor`.
 
     Raises:
         ItemError: no stage is meant.
     """
-    known, name = stages() | unfinished(), item.rstrip("/")
-    if name in known:
-        return [known[name]]
+    known, name = stages(), item.rstrip("/")
+    if name in known or name in unfinished():
+        return [known.get(name) or unfinished()[name]]
     found = [s for s in known.values() if name in s.outputs or s.name.startswith(f"{name}/")]
     if not found:
         heads = sorted({stage.name.partition("/")[0] for stage in known.values()})
