@@ -63,7 +63,7 @@ def test_dvc_has_every_stage_with_its_outputs() -> None:
             told = {"item": {"name": stage.name}}
             text = json.dumps(made).replace("${item.name}", told["item"]["name"])
         else:
-            text = json.dumps(described[stage.name])
+            text = json.dumps(described[stage.key])
         assert f"record --again {stage.name}" in text
         for output in stage.outputs:
             kind, name = stages.split(output)
