@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -108,7 +109,9 @@ def fresh_chains(run: Run, settings: HMC) -> list[Chain]:
     compiled = streaming.sampler(
         run.architecture, run.problem, run.prior, mode, run.grid.points, settings
     )
-    return streaming.sample(compiled, batch=math.gcd(settings.tune, settings.draws))
+    with warnings.catch_warnings():  # blackjax asks for float64, which single precision narrows
+        warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
+        return streaming.sample(compiled, batch=math.gcd(settings.tune, settings.draws))
 
 
 def live(width: int = 8, prior_name: str = "fan-in", *, draws: int = 300) -> pd.DataFrame:
