@@ -45,6 +45,12 @@ def _score(options: argparse.Namespace) -> int:
     return command.main(options)
 
 
+def _qa(options: argparse.Namespace) -> int:
+    from gnuq.qa import command
+
+    return command.main(options)
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options; nothing heavy is imported."""
     top = argparse.ArgumentParser(prog="python -m gnuq", description=__doc__)
@@ -72,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
         "--accept", metavar="WHY", help="where it agrees, accept that the code was rewritten"
     )
     _score_options(command("score", _score, "score a language model's answers"))
+    _qa_options(command("qa", _qa, "run a question-answering benchmark, from answers to AUROCs"))
     return top
 
 
@@ -113,6 +120,45 @@ def _score_options(score: argparse.ArgumentParser) -> None:
     how.add_argument("--memory", type=float, metavar="GIB", help="for a batch's activations")
     how.add_argument("--calibration", metavar="FILE", help="one that gnuq.calibrate has saved")
     how.add_argument("--json", action="store_true", help="one JSON object instead of the report")
+
+
+def _qa_options(qa: argparse.ArgumentParser) -> None:
+    what = qa.add_argument_group("what is run")
+    what.add_argument(
+        "--model", required=True, help="a named model, a folder, a GGUF file, a hub id"
+    )
+    what.add_argument(
+        "--benchmark",
+        required=True,
+        help="truthfulqa, triviaqa, or a file with columns question and correct (CSV, JSON lines)",
+    )
+    what.add_argument("--limit", type=int, metavar="N", help="the first N questions only")
+    what.add_argument("--seed", type=int, default=0, help="of sampling; default: 0")
+    what.add_argument("--output", default="qa-runs", metavar="FOLDER", help="default: qa-runs")
+    with_what = qa.add_argument_group("with what model")
+    with_what.add_argument("--revision", help="the commit of the model on its hub")
+    with_what.add_argument("--quantisation", choices=["nf4", "fp4", "int8"])
+    with_what.add_argument("--dtype", choices=["float32", "bfloat16", "float16"])
+    with_what.add_argument("--device", help="cpu, cuda, or auto to spread over several")
+    with_what.add_argument("--chat", action="store_true", help="use the model's chat template")
+    how = qa.add_argument_group("how")
+    how.add_argument("--samples", type=int, default=10, metavar="N", help="a question; default: 10")
+    how.add_argument("--greedy", action="store_true", help="judge the greedy answer")
+    how.add_argument("--judge", metavar="MODEL", help="judges answers; else the benchmark's rule")
+    how.add_argument(
+        "--equivalence",
+        default="similarity",
+        choices=["similarity", "entailment", "judge"],
+        help="how samples mean the same: sentence similarity (no network), an entailment model, "
+        "or the judge",
+    )
+    how.add_argument("--entailment", metavar="MODEL", help="for --equivalence entailment")
+    beyond = qa.add_argument_group("beyond one process")
+    beyond.add_argument(
+        "--ray", metavar="ADDRESS", help="a Ray cluster: auto, local, ray://HOST:PORT"
+    )
+    beyond.add_argument("--ray-cpus", type=float, default=1, metavar="N", help="cores a shard")
+    beyond.add_argument("--ray-gpus", type=float, default=0, metavar="N", help="GPUs a shard")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

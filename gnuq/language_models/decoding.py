@@ -44,8 +44,8 @@ class Decoding:
             raise ValueError("stop: it is empty; pass None to stop at no text.")
 
 
-def configuration(decoding: Decoding, ends: list[int], padding: int) -> Any:
-    """The same for transformers, which is to return the logits as the model gave them."""
+def configuration(decoding: Decoding, ends: list[int], padding: int, tokens: int) -> Any:
+    """The same for transformers, for some tokens, with the logits as the model gave them."""
     from transformers import GenerationConfig
 
     sampling: dict[str, Any] = {"do_sample": False}
@@ -55,17 +55,29 @@ def configuration(decoding: Decoding, ends: list[int], padding: int) -> Any:
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k,
-            "num_return_sequences": decoding.samples,
         }
     return GenerationConfig(
         **sampling,
-        max_new_tokens=decoding.max_new_tokens,
+        max_new_tokens=tokens,
         eos_token_id=ends or None,
         pad_token_id=padding,
         use_cache=True,
         return_dict_in_generate=True,
         output_logits=True,
     )
+
+
+def ready(model: Any, batch_size: int) -> Any:
+    """The model, if it can be run as it is.
+
+    Raises:
+        ValueError: it is in training mode, or a batch would be empty.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is below 1.")
+    if model.training:
+        raise ValueError("model: it is in training mode; call model.eval() first.")
+    return model
 
 
 @contextmanager

@@ -133,7 +133,7 @@ def _files(errors: list[BaseException], location: str) -> str | None:
     """What transformers says, in many words, of folders and repositories that lack files."""
     for error in errors:
         told = str(error)
-        if not isinstance(error, (OSError, ValueError)):
+        if not isinstance(error, (OSError, ValueError, NotImplementedError)):
             continue
         if "tokenizer" in told.lower():
             return (
@@ -146,5 +146,10 @@ def _files(errors: list[BaseException], location: str) -> str | None:
             return (
                 f"{location} is incomplete ({told[:200]}); save the model there with "
                 "model.save_pretrained(folder), or download it again."
+            )
+        if re.search("GGUF model|gguf model_type|Dequantization", told):
+            return (
+                f"transformers cannot read {location} ({told[:200]}); load the original model, "
+                "from the hub or as a folder."
             )
     return None

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from gnuq.language_models import decoding as dec
-from gnuq.language_models import texts
+from gnuq.language_models import prompts as given
+from gnuq.language_models import rounds, texts
 from gnuq.language_models.load import Loaded
+from gnuq.language_models.prefix import Prefix, read
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-#: A text, or token ids.
-Prompt: TypeAlias = "str | Sequence[int]"
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Generated:
 def generate(
     model: PreTrainedModel | Loaded,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[given.Prompt],
     *,
     max_new_tokens: int = 50,
     temperature: float = 0.0,
@@ -55,7 +53,8 @@ def generate(
 
     Penalties and sampling settings that the model's authors ship do not act; their
     end-of-sequence tokens do. Prompts are padded on the left, so that each is continued from its
-    end.
+    end. What all prompts begin with is read once, and each prompt's rest once for all its samples,
+    where the model's cache can be copied; where not, prompts are continued one by one.
 
     Args:
         model: a causal language model in evaluation mode, or what `load` returned.
@@ -81,76 +80,49 @@ def generate(
         ValueError: a setting out of range, an empty prompt, one that leaves no room for an
             answer, or a model in training mode.
     """
-    network: Any = model.model if isinstance(model, Loaded) else model
     settings = dec.Decoding(max_new_tokens, temperature, top_p, top_k, samples, stop)
-    if batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is below 1.")
-    if network.training:
-        raise ValueError("model: it is in training mode; call model.eval() first.")
-    encoded = _encoded(network, tokenizer, prompts, max_new_tokens)
-    step = max(1, batch_size // samples)
+    network = dec.ready(model.model if isinstance(model, Loaded) else model, batch_size)
+    encoded = given.encoded(network, tokenizer, prompts, max_new_tokens)
+    if not encoded:
+        return []
+    prefix = read(network, encoded)
+    step = max(1, batch_size // samples) if prefix else 1
     with dec.seeded(seed):
         return [
             answer
             for start in range(0, len(encoded), step)
-            for answer in _together(network, tokenizer, encoded[start : start + step], settings)
+            for answer in _together(
+                network, tokenizer, encoded[start : start + step], settings, prefix
+            )
         ]
 
 
-def _encoded(model: Any, tokenizer: Any, prompts: Sequence[Prompt], room: int) -> list[list[int]]:
-    """The prompts' token ids, none empty or too long."""
-    if isinstance(prompts, str):
-        raise TypeError("prompts: it is one text; put it into a list.")
-    limit = texts.context_of(model)
-    found = []
-    for i, prompt in enumerate(prompts):
-        ids = (
-            texts.opened(tokenizer, prompt) if isinstance(prompt, str) else [int(x) for x in prompt]
-        )
-        if not ids:
-            raise ValueError(f"prompts: prompt {i} is empty; give it at least one token.")
-        if limit is not None and len(ids) + room > limit:
-            raise ValueError(
-                f"prompts: prompt {i} has {len(ids)} tokens, which with max_new_tokens={room} is "
-                f"more than the model's {limit}; shorten either."
-            )
-        found.append(ids)
-    return found
-
-
 def _together(
-    model: Any, tokenizer: Any, prompts: list[list[int]], settings: dec.Decoding
-) -> Iterator[Generated]:
-    """One call of transformers' generate, and its rows one by one."""
-    import torch
-
-    ends = texts.ends(model, tokenizer)
-    padding = next(x for x in (tokenizer.pad_token_id, *ends, 0) if x is not None)
-    width = max(map(len, prompts))
-    ids = torch.tensor([[padding] * (width - len(one)) + one for one in prompts])
-    mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts])
-    with dec.nothing_else(model):
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=dec.configuration(settings, ends, padding),
-            stopping_criteria=[dec.stopping(tokenizer, width, s)] if (s := settings.stop) else [],
-        )
-    new = output.sequences[:, width:].cpu()
-    log_p = _log_probabilities(output.logits, new)
-    for row, values in zip(new.tolist(), log_p.tolist(), strict=True):
-        yield _answer(tokenizer, row, values, ends, settings.stop)
-
-
-def _log_probabilities(logits: Sequence[Tensor], tokens: Tensor) -> Tensor:
-    """The log-probability of each generated token, shape (rows, tokens)."""
-    import torch
-
-    steps = [
-        step.float().log_softmax(-1).gather(1, chosen[:, None].to(step.device)).cpu()
-        for step, chosen in zip(logits, tokens.T, strict=True)
-    ]
-    return torch.cat(steps, 1)
+    model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    settings: dec.Decoding,
+    prefix: Prefix | None,
+) -> list[Generated]:
+    """The answers to some prompts: one batch, which each answer leaves soon after its end."""
+    ends, stop = texts.ends(model, tokenizer), settings.stop
+    padding = given.padding_of(tokenizer, ends)
+    rows = rounds.begun(model, prompts, settings.samples, padding, prefix)
+    width, left = rows.ids.shape[1], settings.max_new_tokens
+    criteria = [dec.stopping(tokenizer, width, stop)] if stop else []
+    answers: dict[int, Generated] = {}
+    going = list(range(len(rows.ids)))
+    while going:
+        tokens = min(left, rounds.ROUND) if prefix else left
+        told = dec.configuration(settings, ends, padding, tokens)
+        rows = rounds.longer(model, rows, told, criteria)
+        new = zip(rows.ids[:, width:].tolist(), rows.log_p.tolist(), strict=True)
+        found = [_answer(tokenizer, row, log_p, ends, stop) for row, log_p in new]
+        answers |= dict(zip(going, found, strict=True))
+        left -= tokens
+        kept = [i for i, one in enumerate(found) if left and not one.finished]
+        going, rows = [going[i] for i in kept], rounds.only(rows, kept)
+    return list(answers.values())
 
 
 def _answer(

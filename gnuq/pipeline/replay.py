@@ -16,7 +16,15 @@ import numpy as np
 import pandas as pd
 
 from gnuq import artefacts, protocol, scaling
-from gnuq.pipeline import comparisons, derived, language, posteriors, runs, text_proxies
+from gnuq.pipeline import (
+    comparisons,
+    derived,
+    language,
+    posteriors,
+    question_answering,
+    runs,
+    text_proxies,
+)
 from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.stages import Stage, split
 
@@ -115,6 +123,11 @@ def _scaling(stage: Stage) -> tuple[int, dict[str, float]]:
 
 def _texts(_: Stage) -> tuple[int, dict[str, float]]:
     return text_proxies.replayed()
+
+
+def _answers(stage: Stage) -> tuple[int, dict[str, float]]:
+    saved, new = question_answering.replayed(stage.name)
+    return len(new), {DIFFERENCE: largest_difference(saved, new)}
 
 
 def _derived(stage: Stage) -> tuple[int, dict[str, float]]:
@@ -240,5 +253,6 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "language": _language,
     "chains": _scaling,
     "texts": _texts,
+    "qa": _answers,
     "derived": _derived,
 }

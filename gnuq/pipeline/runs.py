@@ -11,7 +11,16 @@ import pandas as pd
 
 from gnuq import artefacts, protocol, scaling
 from gnuq.artefacts import ArtefactError, Origin
-from gnuq.pipeline import comparisons, derived, language, posteriors, stages, studies, text_proxies
+from gnuq.pipeline import (
+    comparisons,
+    derived,
+    language,
+    posteriors,
+    question_answering,
+    stages,
+    studies,
+    text_proxies,
+)
 from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.stages import Stage, split
 from gnuq.protocol import Experiment
@@ -51,6 +60,8 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         language.discard(stage.name, origin)
     if stage.group == "texts":
         text_proxies.discard(origin)
+    if stage.group == "qa":
+        question_answering.discard(stage.name, origin)
     if stage.group == "chains":
         artefacts.Checkpoints(stage.name, origin).discard()
     if stage.group == "comparisons":
@@ -153,6 +164,10 @@ def _texts(_: Stage, origin: Origin) -> Made:
     return {f"records/{name}": table for name, table in tables.items()}, report
 
 
+def _answers(stage: Stage, origin: Origin) -> Made:
+    return {stage.outputs[0]: question_answering.rows(stage.name, origin)}, {}
+
+
 def _derived(stage: Stage, origin: Origin) -> Made:
     return derived.DERIVED[stage.name].make(origin), {}
 
@@ -166,5 +181,6 @@ _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "language": _language,
     "chains": _scaling,
     "texts": _texts,
+    "qa": _answers,
     "derived": _derived,
 }

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from gnuq import artefacts, paper, protocol, results, scaling
 from gnuq.fingerprint import Code
-from gnuq.pipeline import derived, language, posteriors, studies, text_proxies
+from gnuq.pipeline import derived, language, posteriors, question_answering, studies, text_proxies
 from gnuq.pipeline import scaling as scaled
 from gnuq.protocol import Experiment
-from gnuq.qa import datasets, newsgroups
+from gnuq.qa import datasets, newsgroups, study
 
 Group = Literal["posteriors", "comparisons", "timings", "tables", "studies"]
 
@@ -165,6 +165,13 @@ class TextStage(LanguageStage):
 
 
 @dataclass(frozen=True)
+class AnswerStage(LanguageStage):
+    """One step of a model's run on a benchmark."""
+
+    group: Literal["qa"]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
 class DerivedStage(Stage):
     """What follows from records, or from nothing but a seed."""
 
@@ -196,14 +203,16 @@ def stages() -> dict[str, Stage]:
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
     everything += [*_timings(), *_tables(), *_studies(), *_language()]
     everything += [_scaling(name) for name in scaling.runs() if name not in scaling.OPEN]
-    everything += [_texts(), *map(_derived, derived.DERIVED)]
+    everything += [_texts(), *(_answers(*named) for named in question_answering.names())]
+    everything += map(_derived, derived.DERIVED)
     return {stage.name: stage for stage in everything}
 
 
 @cache
 def unfinished() -> dict[str, Stage]:
     """The runs that no machine has finished: `record` goes on with them, nothing checks them."""
-    return {name: _scaling(name) for name in scaling.OPEN}
+    steps = [_answers(*named) for named in question_answering.waiting()]
+    return {name: _scaling(name) for name in scaling.OPEN} | {stage.name: stage for stage in steps}
 
 
 def find(item: str) -> list[Stage]:
@@ -286,6 +295,11 @@ def _texts() -> Stage:
         model=text_proxies.SOURCE,
         dataset=newsgroups.FILE.revision,
     )
+
+
+def _answers(model: str, benchmark: str, step: str) -> Stage:
+    told = question_answering.described(model, benchmark, step)
+    return AnswerStage(name=study.record(model, benchmark, step), group="qa", **told)
 
 
 def _derived(name: str) -> Stage:

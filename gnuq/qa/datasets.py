@@ -52,6 +52,13 @@ DATASETS = {
             "99d6ae7755e3b435eade956068c9de7c0c474770344237aeb66b56519ba4b697",
             "https://github.com/sylinrl/TruthfulQA (TruthfulQA.csv)",
         ),
+        Dataset(
+            "triviaqa",
+            "triviaqa_1000.jsonl",
+            "4a46971e676400b102885b4690f26014cbfed71d6d9785f134b22182170e58e3",
+            "https://huggingface.co/datasets/RUC-NLPIR/FlashRAG_datasets (triviaqa/test.jsonl, "
+            "the 1 000 questions of data/triviaqa_ids.txt)",
+        ),
     )
 }
 
@@ -73,23 +80,29 @@ def truthfulqa() -> pd.DataFrame:
     Raises:
         DatasetError: the file is missing or another one.
     """
-    table = pd.read_csv(io.BytesIO(_content(DATASETS["truthfulqa"])))
+    table = pd.read_csv(io.BytesIO(content(DATASETS["truthfulqa"])))
     return pd.DataFrame({"id": range(len(table)), "question": table["Question"].str.strip()})
 
 
-def _content(dataset: Dataset) -> bytes:
+def content(dataset: Dataset) -> bytes:
+    """The bytes of a data set's file.
+
+    Raises:
+        DatasetError: the file is missing or another one.
+    """
     path = folder() / dataset.file
     try:
-        content = path.read_bytes()
+        found = path.read_bytes()
     except FileNotFoundError as error:
         raise DatasetError(
             f"{dataset.name}: there is no {path}. Get it from {dataset.home}, save it as "
             f"{dataset.file} in a folder, and set GNUQ_DATA to that folder."
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != dataset.sha256:
+    checksum = hashlib.sha256(found).hexdigest()
+    if checksum != dataset.sha256:
         raise DatasetError(
-            f"{dataset.name}: {path} has the checksum {found[:12]}…, not {dataset.sha256[:12]}…: "
-            "it is another version of the file, and the records would not match."
+            f"{dataset.name}: {path} has the checksum {checksum[:12]}…, not "
+            f"{dataset.sha256[:12]}…: it is another version of the file, and the records would "
+            "not match."
         )
-    return content
+    return found

@@ -22,11 +22,11 @@ import pandas as pd
 from gnuq.artefacts.files import parquet, write_whole
 from gnuq.language_models import texts
 from gnuq.scoring import models
+from gnuq.scoring.attempts import attempted
 from gnuq.scoring.examples import Encoder, Example, ExampleError, ScoreError
 from gnuq.scoring.own_answers import greedy
 from gnuq.scoring.questions import asked
 from gnuq.scoring.settings import Settings
-from gnuq.scoring.task import Row, collected
 
 #: Lines that are scored, and kept, together.
 CHUNK = 256
@@ -195,37 +195,8 @@ def _chunk(model: Any, tokenizer: Any, lines: list[Line], settings: Settings) ->
         except ExampleError as error:
             wrong[line.number] = error.reason
     own, failed = greedy(model, tokenizer, waiting, settings.max_new_tokens)
-    examples, wrong = examples | own, wrong | failed
-    numbers = list(examples)
-    for i, reason in models.fits(model, list(examples.values())).items():
-        wrong[numbers[i]] = reason
-    kept = {n: e for n, e in examples.items() if n not in wrong}
-    rows = _scored(model, tokenizer, kept, settings, wrong)
-    return _table(lines, rows, wrong)
-
-
-def _scored(
-    model: Any,
-    tokenizer: Any,
-    examples: dict[int, Example],
-    settings: Settings,
-    wrong: dict[int, str],
-) -> pd.DataFrame:
-    """Scores by line number; where a batch fails, its answers are tried one by one."""
-    numbers, task = list(examples), settings.task(model)
-    rows: dict[int, Row] = {}
-    for i, found in task.attempts(list(examples.values())):
-        if isinstance(found, ExampleError):
-            wrong[numbers[i]] = found.reason
-        else:
-            rows[numbers[i]] = found
-    if not rows:
-        return pd.DataFrame()
-    order = sorted(rows)
-    scores = collected(
-        task, tokenizer, [examples[n] for n in order], [rows[n] for n in order], settings.params
-    )
-    return scores.to_frame().assign(line=order)
+    rows, unscored = attempted(model, tokenizer, examples | own, settings)
+    return _table(lines, rows.rename_axis("line").reset_index(), wrong | failed | unscored)
 
 
 def _table(lines: list[Line], rows: pd.DataFrame, wrong: dict[int, str]) -> pd.DataFrame:

@@ -14,7 +14,6 @@ import torch
 from bitsandbytes.nn import Linear4bit
 
 from gnuq.language_models import MODELS, Loaded, ModelError, generate, load, offline
-from gnuq.language_models.gguf_tokenizer import tokenizer_of
 
 CHAT = (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -103,19 +102,6 @@ def test_it_can_be_quantised_a_second_time(
     loaded = load(quantisation="nf4", device="cpu")
     assert sum(isinstance(module, Linear4bit) for module in loaded.model.modules()) == 7 * 30
     assert (loaded.quantisation, loaded.revision) == ("nf4", default.revision)
-
-
-def test_another_kind_of_tokenizer_is_refused(tmp_path: Path) -> None:
-    import gguf
-
-    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "llama")
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("llama-bpe")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.close()
-    with pytest.raises(ModelError, match="other.gguf: its tokenizer is .*llama-bpe"):
-        tokenizer_of(tmp_path / "other.gguf", 10)
 
 
 # What follows converts a small stand-in, which takes no time.

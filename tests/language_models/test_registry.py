@@ -17,12 +17,13 @@ from gnuq.language_models.registry import MODELS, find
 @pytest.mark.parametrize("entry", MODELS.values(), ids=lambda entry: entry.name)
 def test_an_entry_is_complete(entry: registry.LanguageModel) -> None:
     for field in fields(entry):
-        if field.name not in ("revision", "quantisation", "gated"):
+        if field.name not in ("revision", "quantisation", "gated", "upstream"):
             assert getattr(entry, field.name), field.name
     assert entry.kind in get_args(registry.Kind)
     assert entry.quantisation in (None, *get_args(registry.Quantisation))
     assert entry.dtype in get_args(registry.Dtype)
     assert entry.note.endswith(".")
+    assert (entry.upstream is not None) == entry.repository.startswith(registry.FILE)
 
 
 @pytest.mark.parametrize("entry", MODELS.values(), ids=lambda entry: entry.name)
