@@ -16,6 +16,8 @@ from gnuq.artefacts import Origin, Parts
 from gnuq.pipeline import text_proxies
 from gnuq.pipeline.comparisons import significant
 from gnuq.protocol import DATA_SEEDS, Experiment
+from gnuq.qa import study
+from gnuq.qa.steps import STEPS
 from gnuq.results import (
     proxy_bias,
     proxy_coverage,
@@ -25,6 +27,7 @@ from gnuq.results import (
     scaling_terms,
     spectrum,
 )
+from gnuq.results import question_answering as answering
 from gnuq.results.scaling import compare
 from gnuq.scaling import Run
 
@@ -106,6 +109,30 @@ def _spectrum_sample() -> Tables:
     return {"results/spectrum": significant(summary)}
 
 
+def _answers() -> dict[str, Derived]:
+    """The tables of §4.2 and Appendix G: one that joins every run's steps, the others from it."""
+    steps = [study.record(*pair, step) for pair in study.FINISHED for step in STEPS]
+    joined, dropped = f"records/{answering.JOINED}", f"results/{answering.DROPPED}"
+
+    def make(_: Origin) -> Tables:
+        made = answering.collect()
+        return {joined: significant(made["joined"]), dropped: made["dropped"]}
+
+    found = {
+        "qa-joined": Derived(
+            (joined, dropped),
+            ("gnuq.results.question_answering.collect",),
+            make,
+            tuple(f"records/{name}" for name in steps),
+        )
+    }
+    found |= {
+        name: _from(f"results/{name}", joined, function)
+        for name, function in answering.TABLES.items()
+    }
+    return found
+
+
 _STUDY = [run for run in scaling_tables.finished() if not run.sweep]
 _SMALL = [run for run in _STUDY if run.width in (0, 8) and run.seed == 0]
 
@@ -136,6 +163,7 @@ DERIVED: dict[str, Derived] = {
     "proxy-bias-maps": _plain("records/proxy-bias/maps", proxy_bias.figure_1),
     "table-3": _from("results/table-3", "results/proxy-bias", proxy_tables.table_3),
     "table-4": _from("results/table-4", f"records/{text_proxies.NAME}", text_proxies.summaries),
+    **(_answers() if study.FINISHED else {}),
 }
 
 

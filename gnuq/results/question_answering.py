@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pandas as pd
 
 from gnuq import artefacts
@@ -13,9 +16,8 @@ from gnuq.qa.joined import counted, joined
 from gnuq.qa.steps import STEPS
 
 JOINED, DROPPED = "qa/joined", "qa-dropped"
-KEYS = ["model", "benchmark"]
-#: Models in their own precision: a model and its quantised copy are not two models.
-SEPARATE = ("smollm2-135m", "gemma-3-270m", "qwen2.5-coder-1.5b")
+#: Models in the precision they come in: a model and its quantised copy are not two models.
+SEPARATE = tuple(name for name, run in study.MODELS.items() if not run.quantisation)
 #: Further methods, a family of tests of their own beside the paper's eighteen.
 FURTHER = (*GRADIENT, "T‖∇p̄‖²"), (*PLAIN, "Discrete semantic entropy")
 
@@ -62,8 +64,14 @@ def averages(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: the joined table.
+
+    Returns:
+        What `evaluation.averaged` tells of each method; n and correct, of all models together.
     """
-    return evaluation.averaged(for_each(_separate(table), evaluation.bootstrap))
+    separate = _separate(table)
+    found = evaluation.averaged(for_each(separate, evaluation.bootstrap))
+    counts = separate.groupby("benchmark")["correct"].agg(n="size", correct="sum")
+    return found.join(counts, on="benchmark")
 
 
 def without_labels(table: pd.DataFrame) -> pd.DataFrame:
@@ -134,8 +142,27 @@ def transfers(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: the joined table.
+
+    Returns:
+        What `transfer.leave_one_model_out` tells, with a column among: "models" for the separate
+        ones, as in the paper; "copies" for one model in several precisions, where the estimate's
+        scale hardly differs. A benchmark with one of either kind has no such rows.
+
+    Raises:
+        ValueError: no benchmark has two models or two copies.
     """
-    return transfer.leave_one_model_out(_separate(table))
+    family = table["model"].map(lambda name: study.MODELS[name].model)
+    groups = [("models", _separate(table))]
+    groups += [("copies", part) for _, part in table.groupby(family, sort=False)]
+    rows = [
+        transfer.leave_one_model_out(part).assign(among=among)
+        for among, whole in groups
+        for _, part in whole.groupby("benchmark", sort=False)
+        if len(part["model"].unique()) > 1
+    ]
+    if not rows:
+        raise ValueError("table: it has one model on each benchmark; leaving one out takes two.")
+    return pd.concat(rows, ignore_index=True)
 
 
 def selections(table: pd.DataFrame) -> pd.DataFrame:
@@ -146,16 +173,21 @@ def selections(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         model, benchmark, method; rejection, the prediction-rejection ratio; brier,
-        brier_of_base_rate, ece and ece_if_calibrated of the fitted probability, cross-fitted.
+        brier_of_base_rate, ece and ece_if_calibrated of the fitted probability, cross-fitted; n.
+        NaN but for n where fewer than two answers are correct, or wrong: nothing can be fitted.
     """
+    undefined = ("rejection", "brier", "brier_of_base_rate", "ece", "ece_if_calibrated")
 
     def of(part: pd.DataFrame) -> pd.DataFrame:
-        rows = []
+        correct, rows = part["correct"].to_numpy(), []
         for method, columns in evaluation.METHODS.items():
             fitted = selective.crossfitted(part, columns)
-            told = selective.calibration(part["correct"].to_numpy(), fitted)
-            ratio = selective.prediction_rejection_ratio(part["correct"].to_numpy(), -fitted)
-            rows.append({"method": method, "rejection": ratio, **dict(told)})
+            if np.isnan(fitted).any():
+                rows.append({"method": method, **dict.fromkeys(undefined, np.nan), "n": len(part)})
+                continue
+            ratio = selective.prediction_rejection_ratio(correct, -fitted)
+            told = selective.calibration(correct, fitted)
+            rows.append({"method": method, "rejection": ratio, **told})
         return pd.DataFrame(rows)
 
     return for_each(table, of)
@@ -181,3 +213,16 @@ def coverage(table: pd.DataFrame, columns: tuple[str, ...] = tuple(DIRECTION)) -
 
 def _separate(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["model"].isin(SEPARATE)].reset_index(drop=True)
+
+
+#: Results that follow from the joined table, by name.
+TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "table-2": averages,
+    "table-11": aurocs,
+    "table-13": tests,
+    "table-14": correlations,
+    "table-15": transfers,
+    "qa-lift": lifts,
+    "qa-plain": without_labels,
+    "qa-selective": selections,
+}
