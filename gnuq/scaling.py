@@ -137,16 +137,25 @@ def runs() -> dict[str, Run]:
     return {run.name: run for run in (*study(), *sweep())}
 
 
-#: Runs that have come to their end: the study to width 64, first data seed, and of the sweep what
-#: was to tell most about the turn.
+#: Runs that have come to their end: the study to width 64, three data seeds, and to width 256
+#: under the prior scaled by fan-in; of the sweep what changes points and region to width 64, and
+#: what changes noise, activation and precision to width 32.
 _FINISHED = {
-    *(Run(width, prior) for width in WIDTHS[:5] for prior in PRIORS),
+    *(Run(width, prior, seed) for width in WIDTHS[:5] for prior in PRIORS for seed in SEEDS),
+    *(Run(width, "fan-in") for width in (128, 256)),
     *(
         Run(width, prior, variant=variant, sweep=True)
         for width in WIDTHS[:5]
         for prior in PRIORS
         for variant in ("points-100", "gap")
     ),
+    *(
+        Run(width, prior, variant=variant, sweep=True)
+        for width in WIDTHS[1:4]
+        for prior in PRIORS
+        for variant in ("gelu", "noise-0.15", "noise-0.4")
+    ),
+    *(Run(width, prior, sweep=True) for width in WIDTHS[1:4] for prior in OTHER_PRIORS),
 }
 #: Runs that no machine has finished yet.
 OPEN = tuple(name for name, run in runs().items() if run not in _FINISHED)

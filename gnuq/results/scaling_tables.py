@@ -32,6 +32,8 @@ VARIANT_LABELS = {
     "gelu": "GELU units",
     "gap": "a sector without data",
 }
+#: Other precisions of the unit prior, as settings of its panel: prior → label.
+PRECISION_LABELS = {"unit-0.1": "prior precision 0.1", "unit-5": "prior precision 5"}
 
 
 def saved(name: str) -> pd.DataFrame:
@@ -155,7 +157,8 @@ def swept(correlations: pd.DataFrame) -> pd.DataFrame:
     """The sweep's curves beside the study's own, first data seed and start.
 
     Returns:
-        setting (a label; `"as in the study"` for the base), prior, region, comparison, parameters,
+        setting (a label; `"as in the study"` for the base), prior (of the study: another precision
+        of the unit prior is a setting), region, comparison, parameters,
         points, flat, pearson, spearman: gradient norm, p(1 − p), the partial correlation and the
         norm at other point estimates.
     """
@@ -165,7 +168,9 @@ def swept(correlations: pd.DataFrame) -> pd.DataFrame:
     kept = kept[kept["quantity"] == "epistemic"]
     labels = VARIANT_LABELS | {BASE: "as in the study"}
     columns = ["setting", "prior", "region", "comparison", "parameters", "points", "flat"]
-    return kept.assign(setting=kept["variant"].map(labels))[[*columns, "pearson", "spearman"]]
+    settings = kept["prior"].map(PRECISION_LABELS).fillna(kept["variant"].map(labels))
+    priors = kept["prior"].where(~kept["prior"].isin([*PRECISION_LABELS]), protocol.PRIMARY)
+    return kept.assign(setting=settings, prior=priors)[[*columns, "pearson", "spearman"]]
 
 
 def turn(correlations: pd.DataFrame, *, column: str = "spearman") -> pd.DataFrame:

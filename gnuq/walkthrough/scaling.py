@@ -153,8 +153,9 @@ def _swept_chains() -> dict[str, str]:
     """How far the sweep has come, and how well its shorter chains mix."""
     runs = [run for run in scaling_tables.finished() if run.sweep]
     told = [artefacts.provenance("records", run.name)["report"] for run in runs]
-    done = {run.variant for run in runs}
-    waiting = [label for key, label in scaling_tables.VARIANT_LABELS.items() if key not in done]
+    done = {run.variant for run in runs} | {run.prior_name for run in runs}
+    settings = scaling_tables.VARIANT_LABELS | scaling_tables.PRECISION_LABELS
+    waiting = [label for key, label in settings.items() if key not in done]
     return {
         "swept": str(len(runs)),
         "sweep_open": str(len(scaling.OPEN) - len(scaling_tables.unfinished())),
