@@ -17,7 +17,7 @@ from gnuq.posteriors.settings import HMC
 from gnuq.results import scaling_tables
 from gnuq.results.correlations import correlate
 from gnuq.results.scaling import EPISTEMIC, estimates
-from gnuq.scaling import Run
+from gnuq.scaling import BASE, Run
 
 #: Arithmetic in float32 that one H100 is sold with, operations a second, and the time that it
 #: takes to start the some forty kernels of one leapfrog step.
@@ -200,8 +200,27 @@ def _sweep(table: pd.DataFrame) -> dict[str, str]:
         of = of[(of["comparison"] == "partial") & (of["map_seed"] == 0) & (of["width"] > 0)]
         for prior, part in of.groupby("prior"):
             means = part.groupby("width")["spearman"].mean()
-            for end, value in {"first": means.iloc[0], "last": means.iloc[-1]}.items():
+            ends = {"first": means.iloc[0], "last": means.iloc[-1], "peak": means.max()}
+            for end, value in ends.items():
                 found[f"{_short(prior)}_{region}_partial_{end}"] = f"{value:.2f}"
+            network = Run(int(means.idxmax()), str(prior)).architecture
+            found[f"{_short(prior)}_{region}_partial_peak_at"] = grouped(network.parameters)
+    return found | _precisions(table)
+
+
+def _precisions(table: pd.DataFrame) -> dict[str, str]:
+    """The norm's rank correlation on the whole grid under each unit prior, widths in common."""
+    first = table[table["seed"].eq(0) & table["map_seed"].eq(0) & table["variant"].eq(BASE)]
+    kept = first[(first["comparison"] == "gradient_norm") & (first["quantity"] == "epistemic")]
+    wide = kept[(kept["region"] == "wide") & (kept["width"] > 0)]
+    wide = wide[wide["prior"].str.startswith("unit")]
+    by_width = wide.pivot_table("spearman", "parameters", "prior").dropna()
+    found = {"precision_sizes": " to ".join(grouped(x) for x in by_width.index[[0, -1]])}
+    for prior, column in by_width.items():
+        found |= {
+            f"{prior}_lowest_rho": f"{column.min():.2f}",
+            f"{prior}_highest_rho": f"{column.max():.2f}",
+        }
     return found
 
 
