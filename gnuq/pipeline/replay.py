@@ -19,6 +19,7 @@ from gnuq import artefacts, protocol, scaling
 from gnuq.pipeline import (
     comparisons,
     derived,
+    examples,
     language,
     posteriors,
     question_answering,
@@ -127,6 +128,11 @@ def _texts(_: Stage) -> tuple[int, dict[str, float]]:
 
 def _answers(stage: Stage) -> tuple[int, dict[str, float]]:
     saved, new = question_answering.replayed(stage.name)
+    return len(new), {DIFFERENCE: largest_difference(saved, new)}
+
+
+def _quoted(_: Stage) -> tuple[int, dict[str, float]]:
+    saved, new = examples.replayed()
     return len(new), {DIFFERENCE: largest_difference(saved, new)}
 
 
@@ -254,5 +260,6 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "chains": _scaling,
     "texts": _texts,
     "qa": _answers,
+    "quoted": _quoted,
     "derived": _derived,
 }

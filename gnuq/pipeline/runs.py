@@ -14,6 +14,7 @@ from gnuq.artefacts import ArtefactError, Origin
 from gnuq.pipeline import (
     comparisons,
     derived,
+    examples,
     language,
     posteriors,
     question_answering,
@@ -168,6 +169,10 @@ def _answers(stage: Stage, origin: Origin) -> Made:
     return {stage.outputs[0]: question_answering.rows(stage.name, origin)}, {}
 
 
+def _quoted(stage: Stage, _: Origin) -> Made:
+    return {stage.outputs[0]: examples.example_tokens()}, {}
+
+
 def _derived(stage: Stage, origin: Origin) -> Made:
     return derived.DERIVED[stage.name].make(origin), {}
 
@@ -182,5 +187,6 @@ _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "chains": _scaling,
     "texts": _texts,
     "qa": _answers,
+    "quoted": _quoted,
     "derived": _derived,
 }

@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from gnuq import artefacts, paper, protocol, results, scaling
 from gnuq.fingerprint import Code
-from gnuq.pipeline import derived, language, posteriors, question_answering, studies, text_proxies
+from gnuq.pipeline import (
+    derived,
+    examples,
+    language,
+    posteriors,
+    question_answering,
+    studies,
+    text_proxies,
+)
 from gnuq.pipeline import scaling as scaled
 from gnuq.protocol import Experiment
 from gnuq.qa import datasets, newsgroups, study
@@ -172,6 +180,13 @@ class AnswerStage(LanguageStage):
 
 
 @dataclass(frozen=True)
+class QuotedStage(LanguageStage):
+    """The answers that the website quotes, token by token."""
+
+    group: Literal["quoted"]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
 class DerivedStage(Stage):
     """What follows from records, or from nothing but a seed."""
 
@@ -205,6 +220,7 @@ def stages() -> dict[str, Stage]:
     everything += [_scaling(name) for name in scaling.runs() if name not in scaling.OPEN]
     everything += [_texts(), *(_answers(*named) for named in question_answering.names())]
     everything += map(_derived, derived.DERIVED)
+    everything += [_quoted()] if examples.finished() else []
     return {stage.name: stage for stage in everything}
 
 
@@ -300,6 +316,10 @@ def _texts() -> Stage:
 def _answers(model: str, benchmark: str, step: str) -> Stage:
     told = question_answering.described(model, benchmark, step)
     return AnswerStage(name=study.record(model, benchmark, step), group="qa", **told)
+
+
+def _quoted() -> Stage:
+    return QuotedStage(name=examples.EXAMPLES, group="quoted", **examples.described())
 
 
 def _derived(name: str) -> Stage:
