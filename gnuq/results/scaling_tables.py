@@ -176,10 +176,6 @@ def swept(correlations: pd.DataFrame) -> pd.DataFrame:
 def turn(correlations: pd.DataFrame, *, column: str = "spearman") -> pd.DataFrame:
     """Where each curve of the gradient norm is lowest, and whether it recovers after.
 
-    Args:
-        correlations: the study's.
-        column: which correlation.
-
     Returns:
         One row per prior, setting and region: sizes, the number of sizes; points; lowest, the
         smallest correlation, and lowest_at, its number of parameters; last, the widest network's;
@@ -207,10 +203,10 @@ def turn(correlations: pd.DataFrame, *, column: str = "spearman") -> pd.DataFram
 
 
 def convergence(runs: Iterable[Run]) -> pd.DataFrame:
-    """What the sampler reports about finished runs.
+    """What the sampler reports about finished runs, one row per prior and size.
 
     Returns:
-        One row per prior and size: runs, r_hat (largest), effective_samples (smallest), reached
+        runs, r_hat (largest), effective_samples (smallest), reached
         (how many runs meet r̂ < 1.01 and ESS > 400 at every grid point), divergences, leapfrog
         steps a draw, chain_seconds (sampling, summed over chains, mean over runs).
     """
@@ -243,11 +239,7 @@ def convergence(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def by_size(terms: pd.DataFrame) -> pd.DataFrame:
-    """The terms of Eq. (5) to (7), mean over data seeds.
-
-    Args:
-        terms: what `gnuq.results.scaling_terms.terms` gives, of all runs.
-    """
+    """The terms of Eq. (5) to (7), of all runs of `scaling_terms.terms`, mean over data seeds."""
     keys = ["prior", "sigma", "scaling", "parameters"]
     values = [
         name for name in terms.select_dtypes(np.number) if name not in (*keys, "seed", "width")

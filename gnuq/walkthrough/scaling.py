@@ -203,7 +203,8 @@ def _sweep(table: pd.DataFrame) -> dict[str, str]:
             ends = {"first": means.iloc[0], "last": means.iloc[-1], "peak": means.max()}
             for end, value in ends.items():
                 found[f"{_short(prior)}_{region}_partial_{end}"] = f"{value:.2f}"
-            network = Run(int(means.idxmax()), str(prior)).architecture
+            width = means.index.to_numpy(int)[means.to_numpy().argmax()]
+            network = Run(int(width), str(prior)).architecture
             found[f"{_short(prior)}_{region}_partial_peak_at"] = grouped(network.parameters)
     return found | _precisions(table)
 
