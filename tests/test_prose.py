@@ -50,7 +50,8 @@ SETTINGS: dict[str, list[str]] = {
     ],
     "04_1_2_scaling": [
         "Up to 67 588 parameters", "Four rings, 400 points", "2.25 over the fan-in",
-        "up to width 128", "the inner 90 %", "at 1 284 parameters",
+        "up to width 128", "the inner 90 %", "at 1 284 parameters", "4 612 parameters",
+        "a precision of 0.1",
     ],
     "04_1_methods": ["draw 200 weight vectors", "rate 0.1 and 100 masks", "the inner 90 %"],
     "04_1_ood": [
