@@ -23,8 +23,8 @@ the tokens are random, which serves for time and memory only. The rows:
               the RMS norms, a class of transformers' own, go through its per-example gradients.
               Its backward() fills .grad too
     samples   ten sampled answers for each question, as long as its answer (or shorter, if all ten
-              end before): what entropy needs before it starts. gnuq's generate leaves it to
-              transformers', which runs the prompt once for each sample
+              end before): what entropy needs before it starts. gnuq's generate reads once what
+              the prompts share, and lets rows leave that have ended
     together  the same, all eighty in one batch
 
 Norms must agree with the loop's to 1e-4 (Opacus' with those of a loop on its copy), or there is no

@@ -98,7 +98,8 @@ def _score_options(score: argparse.ArgumentParser) -> None:
     many.add_argument("--output", metavar="FILE.parquet", help="where the scores go")
     with_what = score.add_argument_group("with what model")
     with_what.add_argument(
-        "--model", help="a named model, a folder or a hub id; SmolLM2-135M-Instruct if omitted"
+        "--model",
+        help="a named model, a folder, a GGUF file or a hub id; SmolLM2-135M-Instruct if omitted",
     )
     with_what.add_argument("--revision", help="the commit of the model on its hub")
     with_what.add_argument("--quantisation", choices=["nf4", "fp4", "int8"])

@@ -54,6 +54,9 @@ SETTINGS: dict[str, list[str]] = {
         "a precision of 0.1",
     ],
     "04_1_methods": ["draw 200 weight vectors", "rate 0.1 and 100 masks", "the inner 90 %"],
+    "04_2_question_answering": [
+        "temperature 0.1", "300 times", "300 bootstrap runs", "95 % of the bootstrap runs",
+    ],
     "04_1_ood": [
         "400 points", "400 fresh points", "360 points", "for 40 points as for 400", "t = 100",
         "exceeds 0.05", "(95 %,", "below 0.01",  # thresholds whose share is the result
