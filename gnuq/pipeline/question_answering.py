@@ -34,13 +34,14 @@ TOLERANCE = 5e-3
 
 def names() -> list[tuple[str, str, str]]:
     """Model, benchmark and step of every record that there is, inputs before what reads them."""
-    return [(*pair, step) for pair in study.FINISHED for step in STEPS]
+    return [(*pair, step) for pair, steps in study.RECORDED.items() for step in steps]
 
 
 def waiting() -> list[tuple[str, str, str]]:
-    """The same for runs that no machine has finished."""
+    """The same for steps that no machine has finished."""
     pairs = [(m, b) for m in (*study.MODELS, *study.PAPER) for b in study.BENCHMARKS]
-    return [(*pair, step) for pair in pairs if pair not in study.FINISHED for step in STEPS]
+    every = [(*pair, step) for pair in pairs for step in STEPS]
+    return [one for one in every if one not in names()]
 
 
 def described(model: str, benchmark: str, step: str) -> dict[str, Any]:

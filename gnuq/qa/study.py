@@ -21,8 +21,10 @@ MODELS: dict[str, Run] = {
 PAPER: dict[str, Run] = {
     name: Run(name, "") for name in ("llama-2-7b-chat-awq", "llama-3.2-3b", "olmo-1b", "phi-4")
 }
-#: Runs whose records are there, as (model, benchmark).
-FINISHED: tuple[tuple[str, str], ...] = ()
+#: Steps whose records are there, in order, by (model, benchmark).
+RECORDED: dict[tuple[str, str], tuple[str, ...]] = {("smollm2-135m", "truthfulqa"): ("answers",)}
+#: Runs of which every step is.
+FINISHED = tuple(pair for pair, steps in RECORDED.items() if steps[-1] == "scores")
 
 
 def run(model: str, benchmark: str) -> Run:
