@@ -90,7 +90,7 @@ def table(frame: pd.DataFrame, *, precision: int = 2) -> Styler:
     )
 
 
-def grouped(count: float | str) -> str:
+def grouped(count: int | float | str) -> str:
     """A whole number for a sentence, with a space every three digits."""
     return f"{int(count):,}".replace(",", " ")
 
