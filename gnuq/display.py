@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def table(frame: pd.DataFrame, *, precision: int = 2) -> Styler:
     )
 
 
-def grouped(count: int | float | str) -> str:
+def grouped(count: SupportsInt | str) -> str:
     """A whole number for a sentence, with a space every three digits."""
     return f"{int(count):,}".replace(",", " ")
 
