@@ -16,11 +16,12 @@ from gnuq import artefacts
 from gnuq.artefacts import Origin, Parts
 from gnuq.language_models import find
 from gnuq.qa import benchmarks, study
-from gnuq.qa.execute import entry, finish
+from gnuq.qa.execute import configuration, entry, finish
 from gnuq.qa.settings import Run
-from gnuq.qa.steps import STEPS, Step, Tables, by_id
+from gnuq.qa.steps import STEPS, Tables, by_id
 from gnuq.qa.store import FolderParts
 from gnuq.qa.tools import tools
+from gnuq.results.question_answering import tables_of
 from gnuq.scoring import score
 
 #: Where shards of unfinished records are kept.
@@ -51,7 +52,7 @@ def described(model: str, benchmark: str, step: str) -> dict[str, Any]:
     return {
         "outputs": (f"records/{study.record(model, benchmark, step)}",),
         "entries": (entry(step),),
-        "configuration": {**run.configuration, "shard": known.shard},
+        "configuration": configuration(run, known),
         "inputs": tuple(f"records/{study.record(model, benchmark, need)}" for need in known.needs),
         "tolerance": {"largest difference": TOLERANCE},
         "seed": run.settings.seed,
@@ -66,7 +67,7 @@ def rows(name: str, origin: Origin) -> pd.DataFrame:
     model, benchmark, step = _split(name)
     run = study.run(model, benchmark)
     ids = benchmarks.named(benchmark).read()["id"].iloc[: run.limit].tolist()
-    before = _tables(model, benchmark, STEPS[step])
+    before = tables_of(model, benchmark, STEPS[step].needs)
     return finish(run, STEPS[step], ids, before, _parts(name, origin), progress=_told)
 
 
@@ -89,7 +90,7 @@ def replayed(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     model, benchmark, step = _split(name)
     run, saved = study.run(model, benchmark), artefacts.load("records", name).frame
-    return _AGAIN[step](run, saved, _tables(model, benchmark, STEPS[step]))
+    return _AGAIN[step](run, saved, tables_of(model, benchmark, STEPS[step].needs))
 
 
 def _answers(run: Run, saved: pd.DataFrame, _: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -127,13 +128,6 @@ _AGAIN: Mapping[str, Callable[[Run, pd.DataFrame, Tables], tuple[pd.DataFrame, p
     "baselines": _baselines,
     "scores": _scores,
 }
-
-
-def _tables(model: str, benchmark: str, step: Step) -> dict[str, pd.DataFrame]:
-    return {
-        need: artefacts.load("records", study.record(model, benchmark, need)).frame
-        for need in step.needs
-    }
 
 
 def _split(name: str) -> tuple[str, str, str]:

@@ -27,6 +27,7 @@ from gnuq.pipeline import (
     text_proxies,
 )
 from gnuq.pipeline import scaling as scaled
+from gnuq.pipeline.differences import largest_difference, wide
 from gnuq.pipeline.stages import Stage, split
 
 POINTS, DRAWS, SEED = 50, 250, 1_000
@@ -217,38 +218,6 @@ def _table(stage: Stage) -> tuple[int, dict[str, float]]:
 def _language(stage: Stage) -> tuple[int, dict[str, float]]:
     saved, new = language.replayed(stage.name)
     return len(new), {DIFFERENCE: largest_difference(saved, new)}
-
-
-def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of model, quantity, value with one column a quantity; any other table as it is."""
-    if list(table) != ["model", "quantity", "value"]:
-        return table
-    return table.pivot_table("value", "model", "quantity").reset_index()
-
-
-def largest_difference(saved: pd.DataFrame, new: pd.DataFrame) -> float:
-    """The largest difference between two tables, each column in units of its largest value.
-
-    Returns:
-        Infinite if the tables differ in shape, in a text, or in what is missing or infinite.
-    """
-    if saved.shape != new.shape or set(saved) != set(new):
-        return np.inf
-    worst = 0.0
-    for name in saved:
-        a, b = saved[name].to_numpy(), new[name].to_numpy()
-        if not pd.api.types.is_float_dtype(saved[name]):
-            if list(map(str, a)) != list(map(str, b)):
-                return np.inf
-            continue
-        finite = np.isfinite(a)
-        if (finite != np.isfinite(b)).any() or not np.array_equal(
-            a[~finite], b[~finite], equal_nan=True
-        ):
-            return np.inf
-        scale = abs(a[finite]).max(initial=0.0) or 1.0
-        worst = max(worst, float(abs(a[finite] - b[finite]).max(initial=0.0) / scale))
-    return worst
 
 
 _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {

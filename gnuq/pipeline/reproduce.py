@@ -7,7 +7,7 @@ import pandas as pd
 from gnuq import artefacts, paper
 from gnuq.artefacts import ArtefactError
 from gnuq.pipeline import claims, lock, runs
-from gnuq.pipeline.replay import largest_difference
+from gnuq.pipeline.differences import largest_difference
 from gnuq.pipeline.stages import ItemError, Stage, find, split
 
 

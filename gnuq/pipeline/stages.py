@@ -140,16 +140,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class LanguageStage(Stage):
-    """One computation with a pretrained model on a benchmark's questions.
+    """One computation with a pretrained model, on a benchmark's questions or on texts.
 
     A class of its own: the posteriors' fingerprints cover `Stage`, whose change would outdate them.
 
     Attributes:
         model: the model's name and revision.
-        dataset: the questions' name and checksum.
+        dataset: the questions' or texts' name and checksum.
     """
 
-    group: Literal["language"]  # type: ignore[assignment]
+    group: Literal["language", "texts", "qa", "quoted"]  # type: ignore[assignment]
     model: str | None = None
     dataset: str | None = None
 
@@ -163,27 +163,6 @@ class ScalingStage(Stage):
     """One posterior of the scaling study or of its sweep; a class of its own as above."""
 
     group: Literal["chains"]  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class TextStage(LanguageStage):
-    """A fine-tuned encoder on a text corpus."""
-
-    group: Literal["texts"]  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class AnswerStage(LanguageStage):
-    """One step of a model's run on a benchmark."""
-
-    group: Literal["qa"]  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class QuotedStage(LanguageStage):
-    """The answers that the website quotes, token by token."""
-
-    group: Literal["quoted"]  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -300,7 +279,7 @@ def _scaling(name: str) -> Stage:
 
 
 def _texts() -> Stage:
-    return TextStage(
+    return LanguageStage(
         name=text_proxies.NAME,
         group="texts",
         outputs=tuple(f"records/{name}" for name in (text_proxies.NAME, text_proxies.CONTROLS)),
@@ -315,11 +294,11 @@ def _texts() -> Stage:
 
 def _answers(model: str, benchmark: str, step: str) -> Stage:
     told = question_answering.described(model, benchmark, step)
-    return AnswerStage(name=study.record(model, benchmark, step), group="qa", **told)
+    return LanguageStage(name=study.record(model, benchmark, step), group="qa", **told)
 
 
 def _quoted() -> Stage:
-    return QuotedStage(name=examples.EXAMPLES, group="quoted", **examples.described())
+    return LanguageStage(name=examples.EXAMPLES, group="quoted", **examples.described())
 
 
 def _derived(name: str) -> Stage:

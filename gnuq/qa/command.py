@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from gnuq.qa.joined import counted, joined
 from gnuq.qa.settings import Run, Settings
 from gnuq.qa.store import Folder
 from gnuq.qa.workers import Workers, WorkersError, here, on_ray
+from gnuq.scoring.command import quiet
 
 
 def main(options: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def main(options: argparse.Namespace) -> int:
     Returns:
         0; 1 if no AUROC is defined, since all answers are correct or all wrong; 2 on an error.
     """
-    _quiet()
+    quiet()
     try:
         return _run(options)
     except (ModelError, WorkersError, ValueError) as error:
@@ -39,14 +39,6 @@ def main(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 2
-
-
-def _quiet() -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def run_of(options: argparse.Namespace) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import pandas as pd
 
@@ -22,6 +23,11 @@ Progress = Callable[[str, int, int], None]
 def entry(step: str) -> str:
     """The dotted name of the function that computes a step's rows."""
     return f"gnuq.qa.steps.{step}"
+
+
+def configuration(run: Run, step: Step) -> dict[str, Any]:
+    """What was decided of one step; a shard shares its random numbers, so its size counts."""
+    return {**run.configuration, "shard": step.shard}
 
 
 def finish(
@@ -104,7 +110,7 @@ def run_all(
 def _origin(run: Run, step: Step, checksums: Mapping[str, str], revision: str) -> Origin:
     return Origin(
         code=_code().fingerprint(entry(step.name)),
-        configuration={**run.configuration, "shard": step.shard},
+        configuration=configuration(run, step),
         inputs={name: checksums[name] for name in step.needs},
         seed=run.settings.seed,
         dtype=run.dtype or "the model's own",

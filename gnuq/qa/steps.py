@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gnuq.language_models import Generated, generate, texts
+from gnuq.language_models import Generated, generate
 from gnuq.qa import entropies, judge, judge_model, p_true
 from gnuq.qa.equivalence import clusters
 from gnuq.qa.settings import Run
 from gnuq.qa.tools import Tools, tools
-from gnuq.scoring import attempts
+from gnuq.scoring import attempts, own_answers
 from gnuq.scoring.examples import Example, ExampleError
 from gnuq.scoring.settings import Settings as ScoreSettings
 
@@ -147,19 +147,15 @@ STEPS = {
 
 def _prompts(own: Tools, ids: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """Prompts by id; and why others have none."""
-    limit, room = texts.context_of(own.loaded.model), own.run.settings.max_new_tokens
     found, wrong = {}, {}
     for i in ids:
         try:
-            prompt = own.prompt(own.questions[i].question)
+            found[i] = own.prompt(own.questions[i].question)
         except ExampleError as error:
             wrong[i] = error.reason
-            continue
-        if limit is not None and len(prompt) + room > limit:
-            wrong[i] = f"{len(prompt)} tokens of prompt leave no room in the context of {limit}"
-        else:
-            found[i] = prompt
-    return found, wrong
+    room = own.run.settings.max_new_tokens
+    fitting, too_long = own_answers.with_room(own.loaded.model, found, room)
+    return fitting, wrong | too_long
 
 
 def _generated(

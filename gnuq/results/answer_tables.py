@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from gnuq.figures import question_curves
 from gnuq.qa import transfer
 from gnuq.qa.evaluation import BASELINES
 from gnuq.results.resampled_tests import LEVEL
 
-BENCHMARKS = {"truthfulqa": "TruthfulQA", "triviaqa": "TriviaQA", "both": "both"}
+BENCHMARKS = question_curves.BENCHMARKS | {"both": "both"}
 ARROWS = {"better": "↑", "worse": "↓"}
 MISSING = "–"
 #: What the prose of G.7 says of Table 13, whose numbers are lost: (benchmark, method) → against

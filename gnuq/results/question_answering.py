@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,17 @@ SEPARATE = tuple(name for name, run in study.MODELS.items() if not run.quantisat
 FURTHER = (*GRADIENT, "T‖∇p̄‖²"), (*PLAIN, "Discrete semantic entropy")
 
 
-def tables_of(model: str, benchmark: str) -> dict[str, pd.DataFrame]:
-    """The records of one run, by step."""
+def tables_of(model: str, benchmark: str, steps: Iterable[str] = STEPS) -> dict[str, pd.DataFrame]:
+    """The records of one run, by step.
+
+    Args:
+        model: a key of the study.
+        benchmark: likewise.
+        steps: which; all, if omitted.
+    """
     return {
         step: artefacts.load("records", study.record(model, benchmark, step)).frame
-        for step in STEPS
+        for step in steps
     }
 
 

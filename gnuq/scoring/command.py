@@ -30,7 +30,7 @@ def main(options: argparse.Namespace) -> int:
     Returns:
         0; 1 if lines of a file could not be scored; 2 if nothing could.
     """
-    _quiet()
+    quiet()
     try:
         _fit_together(options)
         return _file(options) if options.input else _question(options)
@@ -56,7 +56,7 @@ def _fit_together(options: argparse.Namespace) -> None:
         raise ScoreError(f"--max-new-tokens: {options.max_new_tokens} is below 1.")
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """No progress bars and notes of the libraries: the report is the output."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnuq.language_models import generate, texts
+from gnuq.scoring.attempts import Key
 from gnuq.scoring.examples import Example
 
 
@@ -23,19 +24,33 @@ def greedy(
     Returns:
         By number, the prompts with their answers; and why others have none.
     """
-    limit = texts.context_of(model)
-    wrong, fitting = {}, {}
-    for number, prompt in prompts.items():
-        if not prompt:
-            wrong[number] = "the prompt is empty and the tokenizer adds no token of its own"
-        elif limit is not None and len(prompt) + room > limit:
-            wrong[number] = (
-                f"{len(prompt)} tokens of prompt leave no room for an answer of {room}, which is "
-                f"more than the model's context of {limit}; shorten either"
-            )
-        else:
-            fitting[number] = prompt
+    fitting, wrong = with_room(model, prompts, room)
     given = generate(model, tokenizer, list(fitting.values()), max_new_tokens=room)
     answers = {number: one.ids for number, one in zip(fitting, given, strict=True)}
     wrong |= {n: "the model's own answer is empty" for n, ids in answers.items() if not ids}
     return {n: Example(fitting[n], ids) for n, ids in answers.items() if ids}, wrong
+
+
+def with_room(
+    model: Any, prompts: Mapping[Key, tuple[int, ...]], room: int
+) -> tuple[dict[Key, tuple[int, ...]], dict[Key, str]]:
+    """The prompts that leave room for an answer; and why others do not.
+
+    Args:
+        model: the model.
+        prompts: token ids by any key.
+        room: the longest answer.
+    """
+    limit = texts.context_of(model)
+    wrong, fitting = {}, {}
+    for key, prompt in prompts.items():
+        if not prompt:
+            wrong[key] = "the prompt is empty and the tokenizer adds no token of its own"
+        elif limit is not None and len(prompt) + room > limit:
+            wrong[key] = (
+                f"{len(prompt)} tokens of prompt leave no room for an answer of {room}, which is "
+                f"more than the model's context of {limit}; shorten either"
+            )
+        else:
+            fitting[key] = prompt
+    return fitting, wrong

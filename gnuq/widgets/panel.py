@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import ipywidgets
 import numpy as np
@@ -21,6 +19,7 @@ from gnuq.walkthrough.live import Settings
 from gnuq.walkthrough.sampling import Comparison, Sampled
 from gnuq.widgets import outputs
 from gnuq.widgets.controls import make_controls
+from gnuq.widgets.settling import Settling
 
 SAMPLE = "Sample the posterior"
 _WRAPPED = {"flex_flow": "row wrap"}
@@ -45,7 +44,7 @@ class Explorer:
         self.frame: pd.DataFrame | None = None
         self.comparison: Comparison | None = None
         self._sample: Sampled | None = None
-        self._settling = False
+        self._settling = Settling()
         self.controls = make_controls(Settings())
         self.map = ipywidgets.Output(layout={"min_height": "480px"})
         self.posterior = ipywidgets.Output()
@@ -73,7 +72,7 @@ class Explorer:
         return Settings(**values)
 
     def _on_change(self, change: dict) -> None:
-        if self._settling:
+        if self._settling.active:
             return
         if change["owner"] is self.controls["problem_name"]:
             self._adapt()
@@ -84,7 +83,7 @@ class Explorer:
         name = self.controls["problem_name"].value
         recipe, method = PROBLEMS[name], self.controls["method"].value
         offered = live.METHODS[recipe.task]
-        with self._settle():
+        with self._settling:
             self.controls["noise"].value = recipe.noise
             self.controls["width"].value = next(iter(HIDDEN[name]), 0)
             self.controls["method"].options = [(TITLES[m], m) for m in offered]
@@ -92,15 +91,6 @@ class Explorer:
             several = recipe.task == "multiclass"
             self.controls["output"].options = list(range(recipe.classes if several else 1))
             self.controls["output"].layout.display = None if several else "none"
-
-    @contextmanager
-    def _settle(self) -> Generator[None]:
-        """Change several controls, and recompute once."""
-        self._settling = True
-        try:
-            yield
-        finally:
-            self._settling = False
 
     def _refresh(self) -> None:
         """Compute and show what the controls say; show why if that fails."""

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from gnuq.figures.question_curves import BENCHMARKS
 from gnuq.walkthrough.quoted_answers import Quoted, extremes
 from gnuq.walkthrough.single_questions import LABELS, Single
 
-BENCHMARKS = {"truthfulqa": "TruthfulQA", "triviaqa": "TriviaQA"}
 #: What a criterion's columns say, in words.
 EVIDENCE = {
     "to_correct": "cosine with the nearest correct reference",

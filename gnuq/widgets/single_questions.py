@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from gnuq.qa import study
 from gnuq.walkthrough import quoted_answers, single_questions
 from gnuq.walkthrough.single_questions import FILTERS, LABELS, Single
 from gnuq.widgets import outputs, question_cards
+from gnuq.widgets.settling import Settling
 
 SPLIT = "Split by token"
 _WRAPPED = {"flex_flow": "row wrap"}
@@ -42,7 +42,7 @@ class Questions:
         if not study.FINISHED:
             raise ValueError("study.FINISHED: no run has records; record one (gnuq.qa.study).")
         self.single: Single | None = None
-        self._settling = False
+        self._settling = Settling()
         self.controls = _menus()
         self.before = ipywidgets.Button(description="Previous", icon="arrow-left")
         self.after = ipywidgets.Button(description="Next", icon="arrow-right")
@@ -60,7 +60,7 @@ class Questions:
         self._refill()
 
     def _on_change(self, change: dict[str, Any]) -> None:
-        if self._settling:
+        if self._settling.active:
             return
         if change["owner"] is self.controls["question"]:
             self._show()
@@ -69,20 +69,11 @@ class Questions:
             self._adapt()
         self._refill()
 
-    @contextmanager
-    def _settle(self) -> Generator[None]:
-        """Change several menus, and show once."""
-        self._settling = True
-        try:
-            yield
-        finally:
-            self._settling = False
-
     def _adapt(self) -> None:
         """Offer the benchmarks that the model has answered; keep the present one if it is."""
         menu, model = self.controls["benchmark"], self.controls["model"].value
         there = [b for m, b in study.FINISHED if m == model]
-        with self._settle():
+        with self._settling:
             kept = menu.value
             menu.options = [(question_cards.BENCHMARKS.get(b, b), b) for b in there]
             menu.value = kept if kept in there else there[0]
@@ -95,7 +86,7 @@ class Questions:
         found = single_questions.chosen(model, benchmark, name, score)
         answers = single_questions.answers_of(model, benchmark)["answer"]
         menu = self.controls["question"]
-        with self._settle():
+        with self._settling:
             kept = menu.value
             menu.options = [(f"{i}: {answers[i][:_SHOWN]}", i) for i in found]
             menu.value = kept if kept in found else next(iter(found), None)

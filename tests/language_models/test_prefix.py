@@ -39,11 +39,6 @@ def llama() -> LlamaForCausalLM:
     return tiny.llama()
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return tiny.tokenizer()
-
-
 def encoded(tokenizer: PreTrainedTokenizerFast, prompts: list[Any]) -> list[list[int]]:
     return [tokenizer(one)["input_ids"] if isinstance(one, str) else one for one in prompts]
 

@@ -11,18 +11,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from gnuq.language_models import generate, rounds
 from tests.language_models import tiny
-
-PROMPTS = ["a", "Which river is the longest?", "xyz", "Q: what\nA:", "one more, the last"]
-
-
-@pytest.fixture(scope="module")
-def model() -> LlamaForCausalLM:
-    return tiny.llama()
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return tiny.tokenizer()
+from tests.language_models.tiny import PROMPTS
 
 
 def outcomes(

@@ -9,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 BOS, EOS = "<s>", "</s>"
+PROMPTS = ["a", "Which river is the longest?", "xyz", "Q: what\nA:", "one more, the last"]
 
 
 def tokenizer(*, begins: bool = True, closes: bool = False) -> PreTrainedTokenizerFast:
