@@ -153,11 +153,14 @@ def test_the_paired_test_rejects_a_true_null_too_often_and_the_corrected_one_har
 
 # Verdicts by hand
 
+HEAD = "model,benchmark,id,use,correct\n"
+
 
 def checked(table: pd.DataFrame, count: int = 30) -> pd.DataFrame:
     """The first answers of each benchmark, with the records' own verdicts."""
     parts = table.groupby("benchmark", sort=False).head(count)
-    return parts[[*judging.KEYS, "correct"]].astype({"correct": "boolean"}).reset_index(drop=True)
+    found = parts[[*judging.KEYS, "correct"]].astype({"correct": "boolean"})
+    return found.assign(use="check").reset_index(drop=True)
 
 
 def test_a_judge_agrees_with_itself_and_not_with_its_opposite() -> None:
@@ -190,18 +193,21 @@ def test_an_answer_in_no_record_is_named() -> None:
 
 def test_the_file_of_verdicts_is_read_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "hand.csv"
-    path.write_text("model,benchmark,id,correct\nm,b,007,true\nm,b,8,False\nm,b,9,\n")
+    path.write_text(f"{HEAD}m,b,007,check,true\nm,b,8,threshold,False\nm,b,9,check,\n")
     found = judging.by_hand(path)
     assert found["id"].tolist() == ["007", "8", "9"]
     assert found["correct"].tolist() == [True, False, pd.NA]
+    assert found["use"].tolist() == ["check", "threshold", "check"]
 
 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("model,benchmark,id\nm,b,1\n", "no column 'correct'"),
-        ("model,benchmark,id,correct\nm,b,1,maybe\n", "'maybe' is no verdict; write true or"),
-        ("model,benchmark,id,correct\nm,b,1,true\nm,b,1,true\n", "m/b/1 stands there twice"),
+        ("model,benchmark,id,use\nm,b,1,check\n", "no column 'correct'"),
+        ("model,benchmark,id,correct\nm,b,1,true\n", "no column 'use'"),
+        (f"{HEAD}m,b,1,check,maybe\n", "'maybe' is no verdict; write true or"),
+        (f"{HEAD}m,b,1,test,true\n", "'test' is no use; write threshold or check"),
+        (f"{HEAD}m,b,1,check,true\nm,b,1,check,true\n", "m/b/1 stands there twice"),
     ],
 )
 def test_a_wrong_file_of_verdicts_is_refused(content: str, match: str, tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ class Benchmark:
     Attributes:
         name: what the command line and the records call it.
         revision: name and checksum of its content, for provenance.
-        criterion: alias: an accepted answer stands in the given one; similarity: it is closer to
-            a correct than to any incorrect reference.
+        criterion: alias: an accepted answer stands in the given one; similarity: it is close to
+            a correct reference, and closer than to any incorrect one.
         read: its questions, columns as `COLUMNS`.
     """
 

@@ -15,6 +15,10 @@ import numpy as np
 from gnuq.qa.embeddings import Encoder, added
 from gnuq.qa.words import normalised
 
+#: The least cosine with a correct reference that counts as its meaning: below it an answer is only
+#: less far from the correct references than from the incorrect ones. Chosen on the verdicts by
+#: hand that say "threshold" in data/qa_by_hand.csv.
+LEAST_COSINE = 0.5
 BLANK = "the answer is blank"
 NO_REFERENCES = "the benchmark has no {} answers to this question"
 
@@ -71,10 +75,10 @@ def by_alias(answer: str, correct: Sequence[str]) -> Verdict:
 def by_similarity(
     encoder: Encoder, question: str, answer: str, correct: Sequence[str], incorrect: Sequence[str]
 ) -> Verdict:
-    """Correct if the closest correct reference is closer than the closest incorrect one.
+    """Correct if close to a correct reference, and closer than to any incorrect one.
 
-    Closeness is the cosine of what they add to the question (`gnuq.qa.embeddings.added`); a tie
-    counts as incorrect.
+    Closeness is the cosine of what they add to the question (`gnuq.qa.embeddings.added`), and close
+    is `LEAST_COSINE` or more. A tie counts as incorrect.
 
     Args:
         encoder: embeds texts (`gnuq.qa.embeddings.sentence_encoder`).
@@ -91,7 +95,8 @@ def by_similarity(
     vectors = added(encoder, question, [answer, *correct, *incorrect])
     cosines, border = vectors[1:] @ vectors[0], len(correct)
     near, far = float(cosines[:border].max()), float(cosines[border:].max())
-    return Verdict(near > far, None, {"to_correct": near, "to_incorrect": far})
+    correct_is = near >= LEAST_COSINE and near > far
+    return Verdict(correct_is, None, {"to_correct": near, "to_incorrect": far})
 
 
 def undecided(answer: str, **references: Sequence[str]) -> str | None:

@@ -14,6 +14,8 @@ from gnuq.qa.agreement import agreement
 #: Verdicts by hand on answers of the records, as text: a table to open in any editor.
 BY_HAND = artefacts.ROOT / "data" / "qa_by_hand.csv"
 KEYS = ["model", "benchmark", "id"]
+#: What a verdict was for: choosing the judge's least cosine, or checking the judge.
+USES = ("threshold", "check")
 #: How a verdict is written; an empty cell is one that could not be reached by hand either.
 VERDICTS: dict[str, Any] = {"true": True, "1": True, "false": False, "0": False, "": pd.NA}
 #: The row over both benchmarks.
@@ -24,23 +26,24 @@ def by_hand(path: Path | None = None) -> pd.DataFrame:
     """The verdicts by hand.
 
     Args:
-        path: a CSV file with columns model, benchmark, id, correct; `BY_HAND` if omitted.
+        path: a CSV file with columns model, benchmark, id, use (one of `USES`), correct; `BY_HAND`
+            if omitted.
 
     Returns:
         Those columns; id as text, correct as "boolean", missing where the cell is empty.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a column is missing, a verdict is none, or an answer stands twice.
+        ValueError: a column is missing, a verdict or a use is none, or an answer stands twice.
     """
     path = path or BY_HAND
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there are no verdicts by hand; restore the file from git, or write one with "
-            "the columns model, benchmark, id, correct."
+            "the columns model, benchmark, id, use, correct."
         )
     table = pd.read_csv(path, dtype="string", keep_default_na=False)
-    for name in (*KEYS, "correct"):
+    for name in (*KEYS, "use", "correct"):
         if name not in table:
             raise ValueError(f"{path.name}: it has no column {name!r}.")
     told = table["correct"].str.strip().str.lower()
@@ -49,10 +52,14 @@ def by_hand(path: Path | None = None) -> pd.DataFrame:
             f"{path.name}: {table['correct'][~known].iloc[0]!r} is no verdict; write true or "
             "false, or leave the cell empty."
         )
+    if not (known := table["use"].isin(USES)).all():
+        raise ValueError(
+            f"{path.name}: {table['use'][~known].iloc[0]!r} is no use; write {' or '.join(USES)}."
+        )
     if (twice := table.duplicated(KEYS)).any():
         raise ValueError(f"{path.name}: {_named(table[twice])} stands there twice.")
     correct = told.map(VERDICTS).astype("boolean")
-    return table[KEYS].astype(object).assign(correct=correct)
+    return table[[*KEYS, "use"]].astype(object).assign(correct=correct)
 
 
 def verdicts() -> pd.DataFrame:
@@ -72,7 +79,8 @@ def agreements(
 
     Args:
         judged: the judge's verdicts; `verdicts()` if omitted.
-        hand: those by hand; `by_hand()` if omitted.
+        hand: those by hand; if omitted, those of `by_hand()` that check it, and not those by which
+            its least cosine was chosen.
 
     Returns:
         benchmark (or "both") and what `gnuq.qa.agreement.agreement` tells of it.
@@ -80,7 +88,8 @@ def agreements(
     Raises:
         ValueError: an answer checked by hand is in no record; or as `agreement`.
     """
-    judged, hand = verdicts() if judged is None else judged, by_hand() if hand is None else hand
+    judged = verdicts() if judged is None else judged
+    hand = by_hand()[lambda table: table["use"] == "check"] if hand is None else hand
     unknown = hand[~_keyed(hand)["id"].isin(_keyed(judged)["id"])]
     if len(unknown):
         raise ValueError(

@@ -9,11 +9,12 @@ import pandas as pd
 from gnuq.language_models import find
 from gnuq.qa import study
 from gnuq.qa.equivalence import Similarity
+from gnuq.qa.judge import LEAST_COSINE
 from gnuq.qa.settings import Settings
 
 _S = Settings()
 #: From which similarity on two samples count as one.
-_LEAST_COSINE: float = inspect.signature(Similarity).parameters["threshold"].default
+_SAME_FROM: float = inspect.signature(Similarity).parameters["threshold"].default
 _PROTOCOL = {
     "question": ("an instruction and five worked pairs, then the question", "not stated"),
     "answer": (
@@ -25,7 +26,7 @@ _PROTOCOL = {
         "“default settings from their respective papers” (G.6)",
     ),
     "same meaning": (
-        f"MiniLM, cosine from {_LEAST_COSINE} on what two answers add to the question",
+        f"MiniLM, cosine from {_SAME_FROM} on what two answers add to the question",
         "as Kuhn et al.: entailment both ways, by a model trained for it",
     ),
     "P(True)": (
@@ -33,7 +34,8 @@ _PROTOCOL = {
         "“prompted to assess”",
     ),
     "correct, TruthfulQA": (
-        "closer (MiniLM) to a correct reference than to every incorrect one",
+        f"a cosine (MiniLM) of {LEAST_COSINE} or more with a correct reference, and a smaller one "
+        "with every incorrect reference",
         "a judge model: the same meaning as a reference",
     ),
     "correct, TriviaQA": (

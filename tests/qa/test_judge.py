@@ -96,7 +96,8 @@ def encoder(texts: Sequence[str]) -> np.ndarray:
 
 
 def test_verdicts_by_similarity() -> None:
-    """The closest reference of either kind decides, not their means; a tie is incorrect."""
+    """The closest reference of either kind decides, not their means; a tie is incorrect, and so is
+    what is far from everything, and farther still from the incorrect ones."""
     found = judge.by_similarity(encoder, "Where?", "0", ["10", "170"], ["-20", "-25", "-30"])
     assert found.correct is True
     assert found.evidence == {
@@ -105,6 +106,8 @@ def test_verdicts_by_similarity() -> None:
     }
     assert judge.by_similarity(encoder, "Where?", "0", ["30"], ["-20", "90"]).correct is False
     assert judge.by_similarity(encoder, "Where?", "0", ["30"], ["30"]).correct is False
+    assert judge.by_similarity(encoder, "Where?", "0", ["59"], ["70"]).correct is True
+    assert judge.by_similarity(encoder, "Where?", "0", ["61"], ["70"]).correct is False
 
 
 def test_what_cannot_be_judged_is_undecided_with_a_reason() -> None:
