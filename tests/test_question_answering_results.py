@@ -18,6 +18,7 @@ from gnuq import artefacts
 from gnuq.artefacts import Origin, files
 from gnuq.language_models import load
 from gnuq.qa import evaluation, study
+from gnuq.qa.columns import DIRECTION
 from gnuq.qa.discrimination import plain_auroc
 from gnuq.qa.equivalence import Similarity
 from gnuq.qa.settings import Run
@@ -189,6 +190,19 @@ def test_an_answer_in_no_record_is_named() -> None:
     hand.loc[1, "id"] = "q999"
     with pytest.raises(ValueError, match=f"{SMALL}/truthfulqa/q999 is in no record"):
         judging.agreements(table, hand)
+
+
+def test_under_either_verdict_a_score_is_measured_on_the_same_answers() -> None:
+    table = several((SMALL,))
+    hand = checked(table)
+    hand.loc[0, "correct"] = pd.NA
+    turned = judging.scores_by_hand(table, hand.assign(correct=~hand["correct"]))
+    wide = turned.pivot_table("auroc", ["benchmark", "score"], "verdicts")
+    np.testing.assert_allclose(wide["by hand"], 1 - wide["the judge's"])
+    assert set(turned["n"]) == {29, 30}
+    shown = answer_tables.by_verdict(turned)
+    assert shown.index[0] == "correct"
+    assert shown.shape == (1 + len(DIRECTION), 4)
 
 
 def test_the_file_of_verdicts_is_read_as_it_is_written(tmp_path: Path) -> None:

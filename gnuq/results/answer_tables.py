@@ -224,6 +224,22 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     return _ordered(shown.set_index("benchmark"))
 
 
+def by_verdict(table: pd.DataFrame) -> pd.DataFrame:
+    """AUROC (95 % interval) of raw scores, a row a score, two columns a benchmark.
+
+    Args:
+        table: what `judging.scores_by_hand` returns.
+    """
+    counts = table["correct"].astype(str) + " of " + table["n"].astype(str)
+    first = table.assign(shown=counts, score="correct").drop_duplicates(["benchmark", "verdicts"])
+    names = [question_curves.SCORES[score][0] for score in table["score"]]
+    rows = pd.concat([first, table.assign(shown=_intervals(table, "auroc"), score=names)])
+    rows["benchmark"] = rows["benchmark"].map(BENCHMARKS)
+    heads = ["benchmark", "verdicts"]
+    wide = rows.pivot_table("shown", "score", heads, sort=False, aggfunc="first")
+    return wide.rename_axis(columns=[None, None])
+
+
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     """Benchmarks in the paper's order, rows within them as they are."""
     places = {name: place for place, name in enumerate(BENCHMARKS.values())}

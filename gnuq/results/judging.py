@@ -10,6 +10,7 @@ import pandas as pd
 from gnuq import artefacts
 from gnuq.qa import study
 from gnuq.qa.agreement import agreement
+from gnuq.qa.discrimination import plain_auroc
 
 #: Verdicts by hand on answers of the records, as text: a table to open in any editor.
 BY_HAND = artefacts.ROOT / "data" / "qa_by_hand.csv"
@@ -101,6 +102,28 @@ def agreements(
         part = hand if name == ALL else hand[hand["benchmark"] == name]
         rows.append({"benchmark": name, **agreement(_keyed(judged), _keyed(part))})
     return pd.DataFrame(rows)
+
+
+def scores_by_hand(table: pd.DataFrame, hand: pd.DataFrame | None = None) -> pd.DataFrame:
+    """AUROC of every raw score under verdicts by hand, and under the judge's of the same answers.
+
+    Args:
+        table: the joined table.
+        hand: verdicts by hand; all of `by_hand()` if omitted.
+
+    Returns:
+        benchmark, verdicts ("by hand" or "the judge's"), and what `discrimination.plain_auroc`
+        tells of each score.
+    """
+    hand = by_hand() if hand is None else hand
+    decided = hand.dropna(subset=["correct"]).rename(columns={"correct": "by_hand"})
+    both = table.merge(decided[[*KEYS, "by_hand"]], on=KEYS, validate="1:1")
+    parts = []
+    for benchmark, part in both.groupby("benchmark", sort=False):
+        for verdicts, column in (("by hand", "by_hand"), ("the judge's", "correct")):
+            found = plain_auroc(part.assign(correct=part[column].astype(bool)))
+            parts.append(found.assign(benchmark=benchmark, verdicts=verdicts))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _keyed(table: pd.DataFrame) -> pd.DataFrame:

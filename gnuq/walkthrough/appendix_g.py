@@ -25,6 +25,11 @@ def saved(name: str) -> pd.DataFrame:
     return artefacts.load("results", name).frame
 
 
+def joined() -> pd.DataFrame:
+    """Every evaluated answer of every finished run, with its scores."""
+    return artefacts.load("records", answering.JOINED).frame
+
+
 def printed_counts() -> pd.DataFrame:
     """The numbers of questions that survive in the paper's Table 14."""
     rows = paper.items()["table-14"].printed
@@ -78,7 +83,12 @@ def _runs() -> dict[str, str]:
 
 def _judge() -> dict[str, str]:
     table = judging.agreements().set_index("benchmark")
-    found = {"hand_n": str(len(judging.by_hand()))}
+    uses = judging.by_hand()["use"].value_counts()
+    found = {
+        "hand_n": str(uses.sum()),
+        "hand_checked": str(uses["check"]),
+        "hand_chosen": str(uses.get("threshold", 0)),
+    }
     for name, row in table.iterrows():
         found |= {
             f"hand_{name}": shown.interval(row["accuracy"], row["low"], row["high"], ".0%"),
