@@ -22,7 +22,11 @@ PAPER: dict[str, Run] = {
     name: Run(name, "") for name in ("llama-2-7b-chat-awq", "llama-3.2-3b", "olmo-1b", "phi-4")
 }
 #: Steps whose records are there, in order, by (model, benchmark).
-RECORDED: dict[tuple[str, str], tuple[str, ...]] = {("smollm2-135m", "truthfulqa"): ("answers",)}
+RECORDED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("smollm2-135m", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
+    ("smollm2-135m", "triviaqa"): ("answers", "judged", "baselines", "scores"),
+    ("gemma-3-270m", "truthfulqa"): ("answers", "judged"),
+}
 #: Runs of which every step is.
 FINISHED = tuple(pair for pair, steps in RECORDED.items() if steps[-1] == "scores")
 
