@@ -237,7 +237,8 @@ def by_verdict(table: pd.DataFrame) -> pd.DataFrame:
     rows["benchmark"] = rows["benchmark"].map(BENCHMARKS)
     heads = ["benchmark", "verdicts"]
     wide = rows.pivot_table("shown", "score", heads, sort=False, aggfunc="first")
-    return wide.rename_axis(columns=[None, None])
+    wide.columns.names = [None, None]
+    return wide
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:

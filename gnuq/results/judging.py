@@ -90,7 +90,9 @@ def agreements(
         ValueError: an answer checked by hand is in no record; or as `agreement`.
     """
     judged = verdicts() if judged is None else judged
-    hand = by_hand()[lambda table: table["use"] == "check"] if hand is None else hand
+    if hand is None:
+        read = by_hand()
+        hand = read[read["use"] == "check"]
     unknown = hand[~_keyed(hand)["id"].isin(_keyed(judged)["id"])]
     if len(unknown):
         raise ValueError(
