@@ -23,6 +23,7 @@ from gnuq.results import (
     proxy_coverage,
     proxy_tables,
     proxy_terms,
+    resampled_tests,
     scaling_tables,
     scaling_terms,
     spectrum,
@@ -163,6 +164,7 @@ DERIVED: dict[str, Derived] = {
     "proxy-bias-maps": _plain("records/proxy-bias/maps", proxy_bias.figure_1),
     "table-3": _from("results/table-3", "results/proxy-bias", proxy_tables.table_3),
     "table-4": _from("results/table-4", f"records/{text_proxies.NAME}", text_proxies.summaries),
+    "qa-null": _plain("results/qa-null", resampled_tests.qa_null),
     # Table 15 takes two models
     **(_answers() if len({model for model, _ in study.FINISHED}) > 1 else {}),
 }

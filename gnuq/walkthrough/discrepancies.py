@@ -9,7 +9,7 @@ from gnuq import artefacts, paper, protocol, results
 from gnuq.display import grouped
 from gnuq.networks import Architecture
 from gnuq.results import language, proxy_tables, text_summary
-from gnuq.walkthrough import axioms, paper_map, scaling
+from gnuq.walkthrough import appendix_g, axioms, paper_map, scaling
 
 #: Widths of the scaling study's networks, as Table 10 names them; none for softmax regression.
 WIDTHS = (None, 8, 16, 32, 64, 128, 256, 512, 1028)
@@ -67,6 +67,7 @@ def values() -> dict[str, str]:
     """Every number that the page's sentences use, by name, ready to print."""
     found = [_printed(), _binary(), _classes(), _weights(), _methods(), _sequences()]
     found += [_proxies(), _terms(), _texts(), _scaling()]
+    found += [{f"g_{name}": text for name, text in appendix_g.values().items()}]
     return {name: text for part in found for name, text in part.items()}
 
 

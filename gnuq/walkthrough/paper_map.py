@@ -84,7 +84,7 @@ def revision() -> str:
 
 @cache
 def _code() -> Code:
-    return Code(artefacts.ROOT)
+    return Code(artefacts.ROOT, ("gnuq", "benchmarks"))
 
 
 def _functions(item: Item) -> str:
@@ -146,9 +146,11 @@ def beside(item: Item) -> pd.DataFrame:
         data seeds. Empty if there is nothing to compare.
     """
     named = bool(item.artefacts) and item.artefacts[0].startswith("results/table-")
-    if not named or item.item in RATIOS:
+    if not named:
         return pd.DataFrame()
     found = artefacts.load("results", item.artefacts[0].removeprefix("results/")).frame
+    if "r_paper" not in found:  # a table of something else
+        return pd.DataFrame()
     kept = found[found["r_paper"].notna()]
     labels = LABELS | CLASS_LABELS
     table = pd.DataFrame(
