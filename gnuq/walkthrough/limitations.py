@@ -11,7 +11,6 @@ def values() -> dict[str, str]:
     constants = results.calibration_table(artefacts.load("results", protocol.CALIBRATION).frame)
     regression = artefacts.load("results", "table-9").frame.set_index(["problem", "comparison"])
     sizes, answers = scaling.values(), question_answering.values()
-    ends = ("low", "high")
     return {
         "problems": str(len(constants)),
         "c_low": f"{constants['c'].min():.1g}",
@@ -22,6 +21,5 @@ def values() -> dict[str, str]:
         "last": sizes["unit_wide_gradient_norm_last_rho"],
         "widest": sizes["widest"],
         "brier_most": answers["brier_most"],
-        **{f"truthfulqa_{end}": answers[f"truthfulqa_epistemic_{end}"] for end in ends},
-        **{f"triviaqa_{end}": answers[f"triviaqa_epistemic_{end}"] for end in ends},
+        **{key: answers[f"{key}_epistemic_range"] for key in ("truthfulqa", "triviaqa")},
     }

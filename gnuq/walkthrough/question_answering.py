@@ -138,8 +138,7 @@ def by_score() -> pd.DataFrame:
     for (score, benchmark), part in told.groupby(["score", "benchmark"], sort=False):
         row = rows.setdefault(SCORES[str(score)][0], {})
         for column, head in kinds.items():
-            low, high = part[column].min(), part[column].max()
-            row[BENCHMARKS[str(benchmark)], head] = f"{low:.2f} to {high:.2f}"
+            row[BENCHMARKS[str(benchmark)], head] = _span(part[column], ".2f")
     return pd.DataFrame(rows).T
 
 
@@ -160,8 +159,7 @@ def selections() -> pd.DataFrame:
     for (method, benchmark), part in told.groupby(["method", "benchmark"], sort=False):
         row = rows.setdefault(str(method), {})
         for head, (column, form) in kinds.items():
-            own = column[part.index]
-            row[BENCHMARKS[str(benchmark)], head] = f"{own.min():{form}} to {own.max():{form}}"
+            row[BENCHMARKS[str(benchmark)], head] = _span(column[part.index], form)
     return pd.DataFrame(rows).T
 
 
@@ -242,4 +240,11 @@ def _selective() -> dict[str, str]:
 
 
 def _range(name: str, found: pd.Series, form: str) -> dict[str, str]:
-    return {f"{name}_low": f"{found.min():{form}}", f"{name}_high": f"{found.max():{form}}"}
+    ends = {f"{name}_low": f"{found.min():{form}}", f"{name}_high": f"{found.max():{form}}"}
+    return ends | {f"{name}_range": _span(found, form)}
+
+
+def _span(found: pd.Series, form: str) -> str:
+    """Lowest to highest as printed, or the one value that both are."""
+    ends = dict.fromkeys(f"{end:{form}}" for end in (found.min(), found.max()))
+    return " to ".join(ends)
