@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,15 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "_build"
 SITE = OUTPUT / "html"
 CACHE = OUTPUT / ".jupyter_cache"
-WATCHED = ("gnuq/**/*.py", "data/records/**/*", "data/results/**/*", "requirements.lock")
+ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\s*")
+LIVE = ROOT / "gnuq" / "widgets" / "live"
+WATCHED = (
+    "gnuq/**/*.py",
+    "book/teaching/quizzes/*.yml",
+    "data/records/**/*",
+    "data/results/**/*",
+    "requirements.lock",
+)
 
 
 def fingerprint(root: Path) -> str:
@@ -108,6 +117,11 @@ def copy_plotly() -> None:
     shutil.copyfile(source, SITE / "_static" / "plotly.min.js")
 
 
+def copy_live_figures() -> None:
+    """Put the live figures' modules and style sheet into the site, for ``static/live.js``."""
+    shutil.copytree(LIVE, SITE / "_static" / LIVE.name)
+
+
 def offer_clean_notebooks() -> None:
     """Let the download button give the chapters' output-free copies.
 
@@ -119,6 +133,13 @@ def offer_clean_notebooks() -> None:
             shutil.copyfile(clean, offered)
 
 
+def drop_second_icons() -> None:
+    """Leave out the script that draws every icon again: the style sheet's fonts show them all."""
+    for page in SITE.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(ICONS.sub("", text), encoding="utf-8")
+
+
 def main() -> int:
     """Build and check; return 0 if the site is good."""
     kept = drop_stale_cache(ROOT, CACHE)
@@ -128,7 +149,9 @@ def main() -> int:
         print("\nThe book was not built: see the first error above.", file=sys.stderr)
         return status
     copy_plotly()
+    copy_live_figures()
     offer_clean_notebooks()
+    drop_second_icons()
     return check_site.main([str(SITE)])
 
 

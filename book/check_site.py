@@ -24,6 +24,7 @@ FETCHED_RELATIONS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload
 CSS_REMOTE = re.compile(
     r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s;]+)""", re.IGNORECASE
 )
+NEEDED = ("plotly.min.js", "live/stage.js", "live/live.css")
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -33,6 +34,7 @@ class Figure:
 
     alt: str = ""
     data: str | None = None
+    live: bool = False  # runs in the reader's browser; its words stand where it will be
 
 
 @dataclass
@@ -83,10 +85,12 @@ class Page(HTMLParser):
         if "traceback" in classes:
             self.tracebacks += 1
         if "gnuq-figure" in classes:
-            self.figures.append(Figure())
+            self.figures.append(Figure(live="gnuq-live" in classes))
             self._filled = True
         if "gnuq-plot" in classes and self.figures:
             self.figures[-1].alt = attributes.get("aria-label", "").strip()
+        if "data-gnuq-live" in attributes and self.figures:
+            self.figures[-1].data = attributes.get("data-options")
 
     def handle_endtag(self, tag: str) -> None:
         """Close elements down to the matching one, and judge a cell's output when it closes.
@@ -110,6 +114,8 @@ class Page(HTMLParser):
         elif tag == "style":
             self.styles += data
         else:
+            if "gnuq-alt" in classes.split() and self.figures and self.figures[-1].live:
+                self.figures[-1].alt += data.strip()
             self.text += data
             self._filled = self._filled or bool(data.strip())
 
@@ -129,7 +135,7 @@ def check_figure(figure: Figure) -> str | None:
         content = json.loads(figure.data)
     except json.JSONDecodeError as error:
         return f"a figure whose data are not JSON ({error}): {figure.alt[:60]!r}"
-    if not isinstance(content, dict) or not content.get("data"):
+    if not figure.live and (not isinstance(content, dict) or not content.get("data")):
         return f"a figure with no traces: {figure.alt[:60]!r}"
     return None
 
@@ -221,8 +227,9 @@ def check_site(site: Path) -> dict[str, list[str]]:
             found[name] = check_page(path.read_text(encoding="utf-8"), path, site)
     if not any(name.endswith(".html") for name in found):
         found["."] = [f"no pages in {site}"]
-    if not (site / "_static" / "plotly.min.js").is_file():
-        found["_static/plotly.min.js"] = ["missing: no figure can be drawn"]
+    for needed in NEEDED:
+        if not (site / "_static" / needed).is_file():
+            found[f"_static/{needed}"] = ["missing: figures that need it cannot be drawn"]
     return {name: problems for name, problems in found.items() if problems}
 
 

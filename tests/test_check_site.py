@@ -41,8 +41,9 @@ def checks() -> ModuleType:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A site of one good page."""
-    (tmp_path / "_static").mkdir()
-    (tmp_path / "_static" / "plotly.min.js").write_text("//")
+    for name in ("plotly.min.js", "live/stage.js", "live/live.css"):
+        (tmp_path / "_static" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "_static" / name).write_text("/**/")
     (tmp_path / "theme.css").write_text("body { background: url(data:image/png;base64,AAAA) }")
     (tmp_path / "page.html").write_text(GOOD)
     return tmp_path
@@ -107,7 +108,39 @@ def test_a_style_sheet_may_ask_no_other_host(checks: ModuleType, site: Path) -> 
 
 
 def test_a_site_without_pages_or_plotly_is_not_good(checks: ModuleType, tmp_path: Path) -> None:
-    assert list(checks.check_site(tmp_path)) == [".", "_static/plotly.min.js"]
+    missing = [".", *(f"_static/{name}" for name in checks.NEEDED)]
+    assert list(checks.check_site(tmp_path)) == missing
+
+
+def _live(markup: str) -> str:
+    return GOOD.replace("</body>", f"{markup}</body>")
+
+
+LIVE = (
+    '<figure class="gnuq-figure gnuq-live"><div data-gnuq-live="x" data-options=\'{"a": 1}\'>'
+    '<p class="gnuq-alt">Two maps.</p></div></figure>'
+)
+
+
+def test_a_live_figure_says_what_it_shows(checks: ModuleType, site: Path) -> None:
+    (site / "page.html").write_text(_live(LIVE))
+    assert checks.check_site(site) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("Two maps.", "", "without alternative text"),
+        (" data-options='{\"a\": 1}'", "", "without data"),
+        ('{"a": 1}', "{", "not JSON"),
+    ],
+)
+def test_a_bad_live_figure_is_found(
+    checks: ModuleType, site: Path, old: str, new: str, problem: str
+) -> None:
+    (site / "page.html").write_text(_live(LIVE.replace(old, new)))
+    (found,) = checks.check_site(site)["page.html"]
+    assert problem in found
 
 
 @pytest.mark.parametrize("arguments", [[], ["no/such/folder"], ["a", "b"]])

@@ -345,7 +345,7 @@ function start() {
     },
     { rootMargin: "400px 0px" },
   );
-  for (const node of document.querySelectorAll(".gnuq-figure")) {
+  for (const node of document.querySelectorAll(".gnuq-figure:not(.gnuq-live)")) {
     try {
       waiting.set(node, prepare(node));
       observer.observe(node);
