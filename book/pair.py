@@ -12,7 +12,8 @@ from pathlib import Path
 
 import nbformat
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+ROOT = Path(__file__).resolve().parents[1]
+PAIRED = ("notebooks/*", "book/teaching/lecture_*", "book/discrepancies", "book/paper_map")
 
 
 def empty(path: Path) -> None:
@@ -27,10 +28,11 @@ def empty(path: Path) -> None:
 
 def main() -> None:
     """Synchronise the pairs, then empty the copies."""
-    chapters = [str(path) for path in sorted(NOTEBOOKS.glob("*.md"))]
+    chapters = [str(path) for kind in PAIRED for path in sorted(ROOT.glob(f"{kind}.md"))]
     subprocess.run([sys.executable, "-m", "jupytext", "--sync", *chapters], check=True)
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        empty(path)
+    for kind in PAIRED:
+        for path in ROOT.glob(f"{kind}.ipynb"):
+            empty(path)
 
 
 if __name__ == "__main__":
