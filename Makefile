@@ -15,12 +15,16 @@ GPU_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda
 	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx \
 	triton
 
+# The browser of make test-site; CHROMIUM=/path/to/chrome names another.
+FOUND_CHROMIUM = $(or $(CHROMIUM),$(shell command -v chromium chromium-browser google-chrome google-chrome-stable))
+AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo)
+
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test check reproduce replay lock pair clean
+.PHONY: help book serve lab test test-site browser check reproduce replay lock pair student clean
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "and, after it, any of"
 	@echo "  PYTHON=python3.12   the Python for .venv (3.11 or later)"
@@ -63,6 +67,14 @@ test: $(STAMP)  ## lint, check types, import order and format, and run the tests
 		tests/posteriors/test_,$(addsuffix .py,laplace predictive conjugate ensembles methods)) \
 		tests/test_estimators.py tests/test_networks.py tests/test_problems.py
 
+test-site: $(STAMP) browser  ## look at every page of the built website in Chromium, without a network
+	@test -f _build/html/index.html || $(MAKE) book
+	$(PY) -m pytest --override-ini "addopts=-q --strict-markers -p no:cacheprovider" tests/site
+
+browser:
+	@test -n "$(FOUND_CHROMIUM)" || { echo "No Chromium: installing Debian's"; \
+		$(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq --yes --no-install-recommends chromium; }
+
 check: $(STAMP)  ## check that every artefact belongs to the code, settings and inputs that claim it
 	$(PY) -m gnuq check
 
@@ -84,6 +96,9 @@ lock:  ## rewrite requirements.lock from pyproject.toml; pins that still fit sta
 
 pair: $(STAMP)  ## bring notebooks/*.md and their output-free .ipynb copies into step
 	$(PY) book/pair.py
+
+student: $(STAMP)  ## make the students' website and notebooks, without solutions, in _build/student
+	$(PY) book/teaching/student.py
 
 clean:  ## remove what was built, the executed chapters included; keep .venv
 	rm -rf _build
