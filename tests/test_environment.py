@@ -29,7 +29,10 @@ locked = [
 def required() -> list[Requirement]:
     """Every requirement of the package that the lock must cover."""
     extras = project["optional-dependencies"]
-    lists = [project["dependencies"], *(extras[k] for k in ("posteriors", "lm", "chapters", "book", "dev"))]
+    lists = [
+        project["dependencies"],
+        *(extras[k] for k in ("posteriors", "lm", "chapters", "book", "dev")),
+    ]
     found = [Requirement(text) for one in lists for text in one]
     return [requirement for requirement in found if requirement.name != "gnuq"]
 
