@@ -361,4 +361,15 @@ function start() {
   }).observe(root, { attributeFilter: ["data-theme"] });
 }
 
+/** Paper is white: figures and text are printed in the light theme, whatever is on the screen. */
+function printLight() {
+  let shown;
+  addEventListener("beforeprint", () => {
+    shown = root.dataset.theme;
+    root.dataset.theme = "light";
+  });
+  addEventListener("afterprint", () => (root.dataset.theme = shown));
+}
+
 start();
+printLight();
