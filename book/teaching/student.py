@@ -103,7 +103,8 @@ def marks(chapters: Iterable[Path], source: Path) -> dict[str, str]:
     Returns:
         Line, as `dense` leaves it → the chapter's name.
     """
-    pages = [*(source / "notebooks").glob("*.md"), *(source / "book").rglob("*.md")]
+    kinds = ("notebooks/*.md", "book/**/*.md", "book/teaching/quizzes/*.yml")
+    pages = [page for kind in kinds for page in source.glob(kind)]
     known = dense(" ".join(page.read_text(encoding="utf-8") for page in pages))
     return {
         line: chapter.stem
