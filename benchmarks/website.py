@@ -58,12 +58,12 @@ def weigh(browser: Browser, site: str) -> None:
 def drag(page: Page, figure: Locator) -> list[float]:
     """Drag in a live figure, and return its frames' times in milliseconds, in order.
 
-    None where there is nothing to drag.
+    Empty where there is nothing to drag.
     """
-    grips = [found.first for grip in GRIPS if (found := figure.locator(grip)).count()]
-    if not grips:
+    found = [figure.locator(grip).first for grip in GRIPS if figure.locator(grip).count()]
+    if not found:
         return []
-    grip = grips[0]
+    grip = found[0]
     grip.hover()
     box = grip.bounding_box()
     assert box is not None, "a figure's point or surface has no place on the page"

@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAIRED = ("notebooks/*", "book/teaching/lecture_*", "book/discrepancies", "book/paper_map")
 
 
+def paired(ending: str) -> list[Path]:
+    """The notebooks of one ending, ``md`` or ``ipynb``."""
+    return [path for kind in PAIRED for path in sorted(ROOT.glob(f"{kind}.{ending}"))]
+
+
 def empty(path: Path) -> None:
     """Remove outputs and execution counts from a notebook, if it has any."""
     notebook = nbformat.read(path, as_version=4)
@@ -28,11 +33,10 @@ def empty(path: Path) -> None:
 
 def main() -> None:
     """Synchronise the pairs, then empty the copies."""
-    chapters = [str(path) for kind in PAIRED for path in sorted(ROOT.glob(f"{kind}.md"))]
+    chapters = map(str, paired("md"))
     subprocess.run([sys.executable, "-m", "jupytext", "--sync", *chapters], check=True)
-    for kind in PAIRED:
-        for path in ROOT.glob(f"{kind}.ipynb"):
-            empty(path)
+    for path in paired("ipynb"):
+        empty(path)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, SupportsInt
 
@@ -93,6 +93,11 @@ def table(frame: pd.DataFrame, *, precision: int = 2) -> Styler:
 def grouped(count: SupportsInt | str) -> str:
     """A whole number for a sentence, with a space every three digits."""
     return f"{int(count):,}".replace(",", " ")
+
+
+def rounded(values: Iterable[float], digits: int) -> list[float]:
+    """Numbers for a page, to so many significant digits."""
+    return [float(f"{value:.{digits}g}") for value in values]
 
 
 def in_book() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import jupytext
@@ -11,15 +12,11 @@ import pytest
 
 from gnuq.artefacts import ROOT
 
-CHAPTERS = [
-    *sorted((ROOT / "notebooks").glob("*.md")),
-    *sorted((ROOT / "book" / "teaching").glob("lecture_*.md")),
-    ROOT / "book" / "discrepancies.md",
-    ROOT / "book" / "paper_map.md",
-]
+sys.path.insert(0, str(ROOT / "book"))
+import pair
+
+CHAPTERS = pair.paired("md")
 CELL_LIMIT = 40
-
-
 EXERCISE = frozenset({"exercise", "solution"})  # what a reader writes may define
 
 

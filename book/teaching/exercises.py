@@ -65,6 +65,6 @@ def _exercise(chapter: str, start: Any, after: list[Any]) -> Exercise:
 
 
 def without_solutions(notebook: Any) -> Any:
-    """The notebook for students: no solution, and exercises that run when they are asked to."""
+    """The notebook for students, changed in place: its solutions are taken out."""
     notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
     return notebook

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
+from gnuq.display import rounded
 from gnuq.results import proxy_bias
 
 #: Significant digits of a number on the page.
@@ -33,14 +33,10 @@ def proxy_bias_options(
     runs = {name: proxy_bias.trained(name, seed) for name in problems}
     shown = {
         name: {
-            "x": _rounded(run.problem.inputs.flatten()),
+            "x": rounded(run.problem.inputs.flatten().tolist(), DIGITS),
             "labels": run.problem.targets.tolist(),
-            "theta": _rounded(parameters_to_vector(run.fit.network.parameters())),
+            "theta": rounded(parameters_to_vector(run.fit.network.parameters()).tolist(), DIGITS),
         }
         for name, run in runs.items()
     }
     return {"widths": list(proxy_bias.NETWORK.hidden), "problems": shown}
-
-
-def _rounded(values: Tensor) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values.tolist()]

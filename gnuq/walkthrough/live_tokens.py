@@ -6,12 +6,10 @@ is decoded from its token ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import pandas as pd
-
 from gnuq import artefacts
+from gnuq.display import rounded
 from gnuq.results import language
 from gnuq.scoring.tokens import texts
 
@@ -79,8 +77,8 @@ def tokens_of(question: int, tokenizer: Any) -> dict[str, Any]:
     columns = ("probability", "aleatoric", "squared_norm", "share")
     return {
         "tokens": texts(tokenizer, [int(i) for i in ids]),
-        **{name: _rounded(answer[name]) for name in columns},
-        "prompt": _rounded([rows.loc[rows["part"] == "prompt", "position_share"].sum()])[0],
+        **{name: rounded(answer[name], DIGITS) for name in columns},
+        "prompt": rounded([rows.loc[rows["part"] == "prompt", "position_share"].sum()], DIGITS)[0],
     }
 
 
@@ -98,15 +96,12 @@ def layers_of(question: int) -> dict[str, Any]:
     inside = rows.dropna(subset="block").sort_values("block", kind="stable")
     outside = rows[rows["block"].isna()]
     blocks = {
-        str(kind): _rounded(part["epistemic"]) for kind, part in inside.groupby("kind", sort=False)
+        str(kind): rounded(part["epistemic"], DIGITS)
+        for kind, part in inside.groupby("kind", sort=False)
     }
-    numbers = _rounded(outside["epistemic"])
+    numbers = rounded(outside["epistemic"], DIGITS)
     return {"blocks": blocks, "outside": dict(zip(outside["kind"], numbers, strict=True))}
 
 
 def _products(question: int) -> list[list[float]]:
-    return [_rounded(row) for row in language.products(question)]
-
-
-def _rounded(values: Iterable[float] | pd.Series) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values]
+    return [rounded(row, DIGITS) for row in language.products(question)]

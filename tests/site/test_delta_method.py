@@ -13,6 +13,8 @@ from playwright.sync_api import Locator, Page, expect
 from scipy.integrate import fixed_quad
 from scipy.special import ndtr
 
+from tests.site.figures import mount
+
 Setting = dict[str, Any]  # prediction, x, mean, sd
 Function = Callable[[Any], Any]
 
@@ -58,23 +60,7 @@ def evaluate(page: Page, function: str, settings: list[Setting], *more: object) 
 
 def show(page: Page, options: Setting) -> None:
     """Mount the figure, styled as on the website, and keep what it reports in ``window.states``."""
-    page.evaluate(
-        """async (options) => {
-            for (const sheet of ["/static/theme.css", "/live/live.css"]) {
-                const link = Object.assign(document.createElement("link"), {
-                    rel: "stylesheet", href: sheet });
-                document.head.append(link);
-                await new Promise((resolve) => (link.onload = resolve));
-            }
-            document.body.innerHTML =
-                '<article class="bd-article"><div class="gnuq-live-host"></div></article>';
-            const { mount } = await import("/live/delta_method.js");
-            window.states = [];
-            const host = document.querySelector(".gnuq-live-host");
-            window.figure = mount(host, options, (state) => window.states.push(state));
-        }""",
-        options,
-    )
+    mount(page, "delta_method", options)
     page.wait_for_function("window.states.length > 0")
 
 

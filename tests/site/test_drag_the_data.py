@@ -21,6 +21,7 @@ from gnuq.networks import Activated, MapFit, Prior, fit_map
 from gnuq.problems import Problem
 from gnuq.widgets.live_figure import embedded
 from gnuq.widgets.live_figures import drag_the_data
+from tests.site import figures
 from tests.site.serving import ROOT, serve
 
 STABLE = {"preset": "moons", "classes": 2, "width": 8, "decay": 0.03, "activation": "tanh"}
@@ -33,38 +34,23 @@ expect.set_options(timeout=PATIENCE)
 def mount(page: Page, options: dict[str, Any]) -> None:
     """Show the figure, styled as on the website, until its networks have converged."""
     page.set_default_timeout(PATIENCE)
-    page.evaluate(
-        """async (options) => {
-            for (const href of ["/static/theme.css", "/live/live.css"]) {
-                const link = Object.assign(document.createElement("link"), { href });
-                link.rel = "stylesheet";
-                document.head.append(link);
-                await new Promise((done) => (link.onload = done));
-            }
-            document.body.innerHTML = '<div class="gnuq-live-host"></div>';
-            const { mount } = await import("/live/drag_the_data.js");
-            window.told = 0;
-            const tell = (state) => { window.state = state; window.told += 1; };
-            window.figure = mount(document.querySelector(".gnuq-live-host"), options, tell);
-        }""",
-        options,
-    )
+    figures.mount(page, "drag_the_data", options)
     settled(page, 0)
 
 
 def settled(page: Page, before: int) -> dict[str, Any]:
     """The state that the figure reports once it has converged again."""
     page.wait_for_function(
-        """(n) => window.told > n && document.querySelector("[aria-busy='false']")""",
+        """(n) => window.states.length > n && document.querySelector("[aria-busy='false']")""",
         arg=before,
     )
-    state = page.evaluate("window.state")
+    state = page.evaluate("window.states.at(-1)")
     assert state["converged"]
     return state
 
 
 def told(page: Page) -> int:
-    return page.evaluate("window.told")
+    return page.evaluate("window.states.length")
 
 
 def marks(page: Page) -> Locator:
@@ -164,7 +150,7 @@ def by_keyboard(page: Page) -> None:
 @pytest.mark.parametrize("move", [by_mouse, by_keyboard], ids=["mouse", "keyboard"])
 def test_a_moved_point_changes_the_map_as_gnuq_says(live_page: Page, move: Any) -> None:
     mount(live_page, STABLE)
-    before, painted_before = live_page.evaluate("window.state"), painted(live_page)
+    before, painted_before = live_page.evaluate("window.states.at(-1)"), painted(live_page)
     count = told(live_page)
     move(live_page)
     after = settled(live_page, count)
@@ -208,7 +194,7 @@ def test_a_finger_drags_a_point(browser: Browser, live_server: str) -> None:
     ) in ("auto", "manipulation"), "a swipe beside the points must scroll the page"
     box = mark.bounding_box()
     assert box
-    start, count = page.evaluate("window.state.points[0]"), told(page)
+    start, count = page.evaluate("window.states.at(-1).points[0]"), told(page)
     session = context.new_cdp_session(page)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for kind, shift in [("touchStart", 0), ("touchMove", 30), ("touchMove", 60), ("touchEnd", 60)]:
@@ -225,7 +211,7 @@ def test_the_keyboard_alone_does_everything(live_page: Page) -> None:
     assert page.locator(".gnuq-points [tabindex='0']").count() == 1
     first.focus()
     expect(first).to_have_attribute("aria-label", re.compile(r"^Class 1, at −?[\d.]+, −?[\d.]+$"))
-    start, count = page.evaluate("window.state.points"), told(page)
+    start, count = page.evaluate("window.states.at(-1).points"), told(page)
     keys.press("ArrowRight")
     keys.press("Shift+ArrowRight")
     assert settled(page, count)["points"][0][0] == pytest.approx(start[0][0] + 0.3)
@@ -245,7 +231,7 @@ def test_the_keyboard_alone_does_everything(live_page: Page) -> None:
 def test_buttons_set_classes_and_add_and_remove(live_page: Page) -> None:
     mount(live_page, SMALL)
     page = live_page
-    size = len(page.evaluate("window.state.points"))
+    size = len(page.evaluate("window.states.at(-1).points"))
 
     def press(name: str) -> dict[str, Any]:
         count = told(page)
@@ -284,7 +270,7 @@ def test_words_say_what_is_seen(live_page: Page) -> None:
     mount(live_page, STABLE)
     line = live_page.locator("p[role=status]")
     expect(line).to_contain_text("networks")
-    state = live_page.evaluate("window.state")
+    state = live_page.evaluate("window.states.at(-1)")
     norms = epistemic(_network(state), cells(), link="sigmoid").total
     top = cells()[norms.argmax()]
     text = line.inner_text().replace("−", "-")

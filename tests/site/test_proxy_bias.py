@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Page
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
@@ -19,6 +17,7 @@ from gnuq.networks import Architecture
 from gnuq.results import proxy_bias
 from gnuq.results.proxy_tables import chosen as rows_of
 from gnuq.results.proxy_tables import saved
+from tests.site.figures import grave, mount
 
 Options = dict[str, Any]
 WIDTHS = proxy_bias.NETWORK.hidden
@@ -187,23 +186,7 @@ def test_a_stroke_takes_what_lies_along_it(
 
 def show(page: Page, options: Options) -> None:
     """Mount the figure, styled as on the website, and keep what it reports in ``window.states``."""
-    page.evaluate(
-        """async (options) => {
-            for (const href of ["/static/theme.css", "/live/live.css"]) {
-                const sheet = { rel: "stylesheet", href };
-                const link = Object.assign(document.createElement("link"), sheet);
-                document.head.append(link);
-                await new Promise((resolve) => (link.onload = resolve));
-            }
-            document.body.innerHTML =
-                '<main class="bd-article"><div class="gnuq-live-host"><p>text</p></div></main>';
-            const { mount } = await import("/live/proxy_bias.js");
-            window.states = [];
-            const host = document.querySelector(".gnuq-live-host");
-            window.figure = mount(host, options, (state) => window.states.push(state));
-        }""",
-        options,
-    )
+    mount(page, "proxy_bias", options, "<p>text</p>")
     page.wait_for_function("window.states.length > 0")
 
 
@@ -346,10 +329,7 @@ def test_no_serious_violation_and_no_overflow(
     live_page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
     show(live_page, options)
     assert live_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    live_page.evaluate(Path(AXE_FILE_PATH).read_text(encoding="utf-8"))
-    violations = live_page.evaluate("axe.run(document.querySelector('.gnuq-live-host'))")
-    grave = [v for v in violations["violations"] if v["impact"] in ("serious", "critical")]
-    assert not grave, grave
+    assert not grave(live_page)
 
 
 def test_destroy_gives_the_text_back(live_page: Page, options: Options) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Page
+
+from tests.site.figures import grave, mount
 
 Answer = dict[str, Any]
 KINDS, BLOCKS, EACH = ("q_proj", "v_proj"), 3, 4  # weights: EACH a kind and block, EACH outside
@@ -111,23 +111,7 @@ def test_percentages_are_short_and_never_minus_nought(
 
 def show(page: Page, answers: list[Answer]) -> None:
     """Mount the figure, styled as on the website, and keep what it reports in ``window.states``."""
-    page.evaluate(
-        """async (answers) => {
-            for (const href of ["/static/theme.css", "/live/live.css"]) {
-                const sheet = { rel: "stylesheet", href };
-                const link = Object.assign(document.createElement("link"), sheet);
-                document.head.append(link);
-                await new Promise((resolve) => (link.onload = resolve));
-            }
-            document.body.innerHTML =
-                '<main class="bd-article"><div class="gnuq-live-host"><p>text</p></div></main>';
-            const { mount } = await import("/live/tokens.js");
-            window.states = [];
-            const host = document.querySelector(".gnuq-live-host");
-            window.figure = mount(host, { answers }, (state) => window.states.push(state));
-        }""",
-        answers,
-    )
+    mount(page, "tokens", {"answers": answers}, "<p>text</p>")
 
 
 def state(page: Page) -> dict[str, Any]:
@@ -236,10 +220,7 @@ def test_no_serious_violation_and_no_overflow(
     show(live_page, answers)
     live_page.get_by_role("combobox", name="Answer").select_option(index=at)
     assert live_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    live_page.evaluate(Path(AXE_FILE_PATH).read_text(encoding="utf-8"))
-    violations = live_page.evaluate("axe.run(document.querySelector('.gnuq-live-host'))")
-    grave = [v for v in violations["violations"] if v["impact"] in ("serious", "critical")]
-    assert not grave, grave
+    assert not grave(live_page)
 
 
 def test_destroy_gives_the_text_back(live_page: Page, answers: list[Answer]) -> None:
