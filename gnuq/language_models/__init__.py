@@ -12,7 +12,7 @@ not before.
 
 from gnuq.language_models.errors import ModelError
 from gnuq.language_models.generate import Generated, generate
-from gnuq.language_models.load import Loaded, load
+from gnuq.language_models.load import Loaded, device_name, load
 from gnuq.language_models.next_token import next_token
 from gnuq.language_models.registry import MODELS, LanguageModel, find
 
@@ -22,6 +22,7 @@ __all__ = [
     "LanguageModel",
     "Loaded",
     "ModelError",
+    "device_name",
     "find",
     "generate",
     "load",

@@ -100,6 +100,23 @@ def load(
     return Loaded(model, tokenizer, source.name, told, how, shown, source.entry)
 
 
+def device_name(device: str | torch.device | None = None) -> str:
+    """Where `load` puts a model, as provenance names it: "cpu", or the accelerator's name.
+
+    Args:
+        device: as for `load`.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    import torch
+
+    place = _place(device)
+    if place == "auto":
+        place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else str(place.type)
+
+
 def _place(device: Any) -> Any:
     """A device, or "auto"."""
     import torch

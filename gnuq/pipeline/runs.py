@@ -5,12 +5,14 @@ from __future__ import annotations
 import runpy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from gnuq import artefacts, protocol, scaling
 from gnuq.artefacts import ArtefactError, Origin
+from gnuq.language_models import device_name
 from gnuq.pipeline import (
     comparisons,
     derived,
@@ -54,9 +56,11 @@ def record(stage: Stage, *, again: bool = False) -> bool:
     if stage.code(fresh=True) != origin.code:  # workers may have imported either version
         made["dirty"] = True
         print(f"{stage.name}: its code changed during the run; this is a draft.", flush=True)
+    # parts go by the origin without it: they are the same wherever they were begun
+    told = replace(origin, device=device_name()) if stage.group in _WITH_MODELS else origin
     for artefact, table in tables.items():
         kind, name = split(artefact)
-        artefacts.save(kind, name, table, origin=origin, seconds=seconds, report=report, made=made)
+        artefacts.save(kind, name, table, origin=told, seconds=seconds, report=report, made=made)
     if stage.group == "language":
         language.discard(stage.name, origin)
     if stage.group == "texts":
@@ -67,8 +71,8 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         artefacts.Checkpoints(stage.name, origin).discard()
     if stage.group == "comparisons":
         comparisons.discard(comparisons.COMPARISONS[stage.name], origin)
-    told = "".join(f", {key} {report[key]}" for key in _TOLD if key in report)
-    print(f"{stage.name}: {seconds:.0f} s{told}", flush=True)
+    summary = "".join(f", {key} {report[key]}" for key in _TOLD if key in report)
+    print(f"{stage.name}: {seconds:.0f} s{summary}", flush=True)
     return True
 
 
@@ -77,6 +81,8 @@ def compute(stage: Stage, origin: Origin | None = None) -> Made:
     return _RUNS[stage.group](stage, origin or stage.origin())
 
 
+#: Groups whose models run on a GPU where there is one.
+_WITH_MODELS = ("language", "texts", "qa", "quoted")
 _TOLD = ("r_hat_max", "effective_samples_min", "divergences", "resumed")
 
 

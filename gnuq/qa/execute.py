@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from gnuq.artefacts import ROOT, Origin, Parts
 from gnuq.fingerprint import Code
+from gnuq.language_models import device_name
 from gnuq.qa.settings import Run
 from gnuq.qa.steps import STEPS, Step, Tables
 from gnuq.qa.store import Folder, FolderParts
@@ -101,7 +103,8 @@ def run_all(
         began, parts = time.perf_counter(), FolderParts(folder.path, step.name, origin)
         table = finish(run, step, ids, tables, parts, workers=workers, progress=progress)
         seconds = time.perf_counter() - began
-        checksums[step.name] = folder.save(step.name, table, origin, seconds)
+        made = replace(origin, device=device_name(run.device))
+        checksums[step.name] = folder.save(step.name, table, made, seconds)
         tables[step.name] = table
         parts.discard()
     return tables

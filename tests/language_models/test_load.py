@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from transformers import DistilBertConfig, DistilBertModel, LlamaForCausalLM
 
-from gnuq.language_models import MODELS, ModelError, generate, load, quantise
+from gnuq.language_models import MODELS, ModelError, device_name, generate, load, quantise
 from tests.language_models import tiny
 
 
@@ -41,6 +41,20 @@ def test_a_folder_loads_as_it_was_saved(folder: str) -> None:
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
     assert loaded.tokenizer("a.\n")["input_ids"] == tiny.tokenizer()("a.\n")["input_ids"]
     assert len(generate(loaded, loaded.tokenizer, ["a"], max_new_tokens=4)) == 1
+
+
+def test_a_device_is_named_as_provenance_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_name("cpu") == "cpu"
+    with pytest.raises(ValueError, match=r"device: there is no cuda:7 here"):
+        device_name("cuda:7")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"a GPU at {place}")
+    assert [device_name(one) for one in (None, "auto", "cuda:0")] == [
+        "a GPU at cuda",
+        "a GPU at cuda",
+        "a GPU at cuda:0",
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", torch.float16])

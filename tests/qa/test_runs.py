@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from gnuq.qa import benchmarks, evaluation
+from gnuq.qa import benchmarks, evaluation, execute
 from gnuq.qa.execute import run_all
 from gnuq.qa.joined import DEMONSTRATION, counted, joined
 from gnuq.qa.settings import Run
@@ -65,6 +66,20 @@ def test_every_question_has_a_row_in_every_table(run: Run, tables: dict) -> None
         ]
     missing = scores[scores["epistemic"].isna()]
     assert missing["reason"].notna().all()
+
+
+def test_a_table_says_which_device_made_it_and_serves_any_other(
+    run: Run, tables: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any) -> Iterator[tuple[str, pd.DataFrame]]:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(execute, "device_name", lambda _: "NVIDIA H100")
+    same(tables, finished(run, tmp_path))
+    told = [json.loads((tmp_path / f"{name}.json").read_text()) for name in STEPS]
+    assert [one["device"] for one in told] == ["NVIDIA H100"] * len(STEPS)
+    monkeypatch.setattr(execute, "device_name", lambda _: "cpu")
+    same(tables, finished(run, tmp_path, workers=lost))
 
 
 def test_the_log_probabilities_are_those_that_scoring_finds(tables: dict) -> None:
