@@ -25,9 +25,12 @@ PAPER: dict[str, Run] = {
 RECORDED: dict[tuple[str, str], tuple[str, ...]] = {
     ("smollm2-135m", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
     ("smollm2-135m", "triviaqa"): ("answers", "judged", "baselines", "scores"),
+    ("smollm2-135m-nf4", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
+    ("smollm2-135m-nf4", "triviaqa"): ("answers", "judged"),
     ("gemma-3-270m", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
-    ("gemma-3-270m", "triviaqa"): ("answers", "judged"),
-    ("smollm2-135m-nf4", "truthfulqa"): ("answers", "judged", "baselines"),
+    ("gemma-3-270m", "triviaqa"): ("answers", "judged", "baselines", "scores"),
+    ("qwen2.5-coder-1.5b", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
+    ("qwen2.5-coder-1.5b", "triviaqa"): ("answers", "judged", "baselines", "scores"),
 }
 #: Runs of which every step is.
 FINISHED = tuple(pair for pair, steps in RECORDED.items() if steps[-1] == "scores")
