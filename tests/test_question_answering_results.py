@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,9 +261,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pd.DataFrame:
     columns = ["model", "benchmark", "reason", "questions"]
     made[answering.DROPPED] = pd.DataFrame(told, columns=columns)
     made["qa-null"] = resampled_tests.qa_null(repeats=2)
-    made["table-12"] = benchmark_script().summarised([TIMES, TIMES], 5).assign(model=SMALL)
+    timed = benchmark_script().summarised([TIMES, TIMES], 5)
+    made |= {"table-12": timed.assign(model=SMALL), "table-12-gpu": timed.assign(model=OTHER)}
     for name, frame in made.items():
-        artefacts.save("results", name, frame, origin=origin, seconds=1.0)
+        where = replace(origin, device="a GPU" if name.endswith("-gpu") else "cpu")
+        artefacts.save("results", name, frame, origin=where, seconds=1.0)
     for pair in pairs:
         part = table[(table["model"] == pair[0]) & (table["benchmark"] == pair[1])]
         frame = part[["id", "correct"]].astype({"correct": "boolean"})
@@ -303,7 +306,10 @@ def test_the_chapter_has_every_number_that_it_names(recorded: pd.DataFrame) -> N
     assert found["tests"] == "18"
     assert found["stated"] == "14"
     assert found["models_other"] == found["copies_other"] == "0"
-    assert found["cost_P(True)"] == "3.5"
+    assert found["cost_P(True)"] == found["gpu_P(True)"] == "3.5"
+    assert (found["cost_model"], found["gpu_model"]) == (SMALL, OTHER)
+    assert found["gpu_machine"] == "a GPU"
+    assert "cores" in found["cost_machine"]
     assert found["separate_names"] == f"{SMALL}, {OTHER}"
     assert found["asked"] == "438"
     assert not [name for name, text in found.items() if "nan" in text]

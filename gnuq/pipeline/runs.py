@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         made["dirty"] = True
         print(f"{stage.name}: its code changed during the run; this is a draft.", flush=True)
     # parts go by the origin without it: they are the same wherever they were begun
-    told = replace(origin, device=device_name()) if stage.group in _WITH_MODELS else origin
+    told = replace(origin, device=_device(stage))
     for artefact, table in tables.items():
         kind, name = split(artefact)
         artefacts.save(kind, name, table, origin=told, seconds=seconds, report=report, made=made)
@@ -83,6 +84,15 @@ def compute(stage: Stage, origin: Origin | None = None) -> Made:
 
 #: Groups whose models run on a GPU where there is one.
 _WITH_MODELS = ("language", "texts", "qa", "quoted")
+
+
+def _device(stage: Stage) -> str:
+    """Where a stage computes: the CPU, a GPU if it loads models, or what its settings say."""
+    if stage.group in _WITH_MODELS:
+        return device_name()
+    return device_name(stage.configuration.get("device", "cpu"))
+
+
 _TOLD = ("r_hat_max", "effective_samples_min", "divergences", "resumed")
 
 
@@ -151,9 +161,11 @@ def _study(stage: Stage, _: Origin) -> Made:
 
 
 def _timing(stage: Stage, _: Origin) -> Made:
-    script_name, *_rest = stages.TIMINGS[stage.name]
+    script_name, _, settings = stages.TIMINGS[stage.name]
     script = runpy.run_path(str(artefacts.ROOT / "benchmarks" / f"{script_name}.py"))
-    return {stage.outputs[0]: script["measure"]()}, {}
+    measure = script["measure"]
+    taken = inspect.signature(measure).parameters.keys() & settings.keys()
+    return {stage.outputs[0]: measure(**{name: settings[name] for name in taken})}, {}
 
 
 def _language(stage: Stage, origin: Origin) -> Made:

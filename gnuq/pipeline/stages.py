@@ -55,7 +55,7 @@ _TABLE_12 = (
     *("qa.forward", "qa.sampled", "qa.believed"),
 )
 #: Measured by a script of `benchmarks/`: the result's name → the script, what it measures (a
-#: child process is not followed), and its settings.
+#: child process is not followed), and its settings; `measure` gets those that it takes.
 TIMINGS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     protocol.COSTS: (
         "methods",
@@ -81,6 +81,17 @@ TIMINGS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         "qa",
         _TABLE_12,
         {"model": "smollm2-135m", "questions": 24, "rounds": 3, "threads": 2},
+    ),
+    "table-12-gpu": (
+        "qa",
+        _TABLE_12,
+        {
+            "model": "qwen2.5-coder-1.5b",
+            "device": "cuda",
+            "questions": 32,
+            "rounds": 3,
+            "threads": 2,
+        },
     ),
 }
 

@@ -18,6 +18,8 @@ from gnuq.results import question_answering as answering
 COMBINED, ALEATORIC, EPISTEMIC = "Epi. & alea.", "Aleatoric", "Epistemic"
 #: The p-values of Table 13 by the names that sentences give them.
 TESTS = {"t": "adjusted", "corrected": "adjusted_corrected"}
+#: Timings of Table 12, and how the names of their numbers begin.
+COSTS = {"table-12": "cost", "table-12-gpu": "gpu"}
 
 
 def saved(name: str) -> pd.DataFrame:
@@ -126,15 +128,17 @@ def _per_model() -> dict[str, str]:
 
 
 def _costs() -> dict[str, str]:
-    table = saved("table-12").set_index("method")
-    ratios = {f"cost_{name}": f"{ratio:.1f}" for name, ratio in table["ratio"].items()}
-    told = artefacts.provenance("results", "table-12")
-    first = table.iloc[0]
-    return ratios | {
-        "cost_model": str(first["model"]),
-        "cost_answers": str(first["answers"]),
-        "cost_machine": told["machine"],
-    }
+    """Of Table 12, on the processor (`cost_…`) and on a GPU (`gpu_…`)."""
+    found = {}
+    for name, prefix in COSTS.items():
+        table, told = saved(name), artefacts.provenance("results", name)
+        for method, ratio in zip(table["method"], table["ratio"], strict=True):
+            found[f"{prefix}_{method}"] = f"{ratio:.1f}"
+        found[f"{prefix}_model"] = str(table["model"].iloc[0])
+        found[f"{prefix}_answers"] = str(table["answers"].iloc[0])
+        device = told["device"]
+        found[f"{prefix}_machine"] = told["machine"] if device == "cpu" else device
+    return found
 
 
 def _tests() -> dict[str, str]:
