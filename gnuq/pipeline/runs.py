@@ -161,7 +161,7 @@ def _study(stage: Stage, _: Origin) -> Made:
 
 
 def _timing(stage: Stage, _: Origin) -> Made:
-    script_name, _, settings = stages.TIMINGS[stage.name]
+    script_name, _entries, settings = stages.TIMINGS[stage.name]
     script = runpy.run_path(str(artefacts.ROOT / "benchmarks" / f"{script_name}.py"))
     measure = script["measure"]
     taken = inspect.signature(measure).parameters.keys() & settings.keys()

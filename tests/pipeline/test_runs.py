@@ -162,6 +162,20 @@ def test_a_posterior_replays_within_its_tolerance() -> None:
     assert found.found[replay.SPREAD] > 0.1  # other chains than the record's
 
 
+def test_a_timing_gets_the_settings_that_its_script_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measure(model: str = "small", device: str = "cpu") -> pd.DataFrame:
+        asked.append((model, device))
+        return pd.DataFrame({"seconds": [1.0]})
+
+    monkeypatch.setattr(runs.runpy, "run_path", lambda _: {"measure": measure})
+    known = stages.stages()
+    for name in ("table-12", "table-12-gpu"):
+        runs.compute(known[name])
+    assert asked == [("smollm2-135m", "cpu"), ("qwen2.5-coder-1.5b", "cuda")]
+
+
 def test_timings_are_not_replayed() -> None:
     found = replay.replay(stages.stages()[protocol.COSTS])
     assert found.rows == 0
