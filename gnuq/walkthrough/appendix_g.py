@@ -118,13 +118,8 @@ def _per_model() -> dict[str, str]:
         for column in ahead
         for name, told in ahead[column].groupby(level="benchmark")
     }
-    width = (separate["high"] - separate["low"]).groupby(separate["n"]).median()
-    return found | {
-        "width_few": f"{width.iloc[0]:.2f}",
-        "few": str(width.index[0]),
-        "width_many": f"{width.iloc[-1]:.2f}",
-        "many": grouped(width.index[-1]),
-    }
+    width = (separate["high"] - separate["low"]).median()
+    return found | {"width": f"{width:.2f}"}
 
 
 def _costs() -> dict[str, str]:

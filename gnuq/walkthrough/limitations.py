@@ -20,6 +20,8 @@ def values() -> dict[str, str]:
         "first": sizes["unit_wide_gradient_norm_first_rho"],
         "last": sizes["unit_wide_gradient_norm_last_rho"],
         "widest": sizes["widest"],
-        "brier_most": answers["brier_most"],
+        **{
+            key: answers[key] for key in ("brier_median", "brier_most", "brier_method", "brier_run")
+        },
         **{key: answers[f"{key}_epistemic_range"] for key in ("truthfulqa", "triviaqa")},
     }

@@ -7,6 +7,8 @@ import pandas as pd
 from gnuq import artefacts
 from gnuq.display import grouped
 from gnuq.figures.question_curves import BENCHMARKS, SCORES
+from gnuq.language_models import find
+from gnuq.qa import study
 from gnuq.qa.evaluation import BASELINES, GRADIENT, METHODS, PLAIN
 from gnuq.results import question_answering as results
 from gnuq.walkthrough.question_curves import within_length
@@ -171,7 +173,7 @@ def _brier_gain(told: pd.DataFrame) -> pd.Series:
 def values() -> dict[str, str]:
     """Every number and name of the chapter's sentences, ready to print."""
     found = {"models": ", ".join(models(joined())), "count": str(len(models(joined())))}
-    found |= _sizes() | _best() | _raw() | _selective()
+    found |= _sizes() | _best() | _raw() | _by_size() | _selective()
     # until a benchmark is finished its numbers are dashes
     other = [name.replace("truthfulqa", "triviaqa") for name in found]
     return dict.fromkeys(other, "–") | found
@@ -225,6 +227,18 @@ def _raw() -> dict[str, str]:
     return found
 
 
+def _by_size() -> dict[str, str]:
+    """Raw AUROCs from the smallest model to the largest."""
+    told = result("qa-plain")
+    told = told[told["model"].isin(models(told))]
+    sizes = {name: find(run.model).parameters for name, run in study.MODELS.items()}
+    ordered = told.sort_values("model", key=lambda names: names.map(sizes), kind="stable")
+    return {
+        f"{benchmark}_{score}_by_size": ", ".join(part["auroc"].map("{:.2f}".format))
+        for (benchmark, score), part in ordered.groupby(["benchmark", "score"])
+    }
+
+
 def _selective() -> dict[str, str]:
     """Runs in which a fitted probability is better than everyone's base rate, by any method."""
     told = result("qa-selective")
@@ -232,7 +246,8 @@ def _selective() -> dict[str, str]:
     gain = _brier_gain(told)
     most = told.iloc[int(gain.to_numpy().argmax())]
     return {
-        "brier_most": f"{gain.max():.1%}",
+        "brier_most": f"{gain.max():.0%}",
+        "brier_median": f"{gain.median():.1%}",
         "brier_method": str(most["method"]),
         "brier_run": f"{most['model']} on {BENCHMARKS[most['benchmark']]}",
         "brier_worse": f"{(gain < 0).sum()} of {len(gain)}",
