@@ -26,7 +26,7 @@ RECORDED: dict[tuple[str, str], tuple[str, ...]] = {
     ("smollm2-135m", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
     ("smollm2-135m", "triviaqa"): ("answers", "judged", "baselines", "scores"),
     ("smollm2-135m-nf4", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
-    ("smollm2-135m-nf4", "triviaqa"): ("answers", "judged"),
+    ("smollm2-135m-nf4", "triviaqa"): ("answers", "judged", "baselines", "scores"),
     ("gemma-3-270m", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
     ("gemma-3-270m", "triviaqa"): ("answers", "judged", "baselines", "scores"),
     ("qwen2.5-coder-1.5b", "truthfulqa"): ("answers", "judged", "baselines", "scores"),
