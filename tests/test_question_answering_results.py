@@ -269,9 +269,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pd.DataFrame:
     for pair in pairs:
         part = table[(table["model"] == pair[0]) & (table["benchmark"] == pair[1])]
         frame = part[["id", "correct"]].astype({"correct": "boolean"})
-        for step in ("answers", "judged"):
-            name = study.record(*pair, step)
-            artefacts.save("records", name, frame, origin=origin, seconds=1.0)
+        name = study.record(*pair, "judged")
+        artefacts.save("records", name, frame, origin=origin, seconds=1.0)
     monkeypatch.setattr(judging, "BY_HAND", tmp_path / "hand.csv")
     checked(table).to_csv(tmp_path / "hand.csv", index=False)
     return table

