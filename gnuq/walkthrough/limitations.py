@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gnuq import artefacts, protocol, results
-from gnuq.walkthrough import question_answering, scaling
+from gnuq.walkthrough import question_numbers, scaling
 
 
 def values() -> dict[str, str]:
     """Every number of the page's sentences, by name, ready to print."""
     constants = results.calibration_table(artefacts.load("results", protocol.CALIBRATION).frame)
     regression = artefacts.load("results", "table-9").frame.set_index(["problem", "comparison"])
-    sizes, answers = scaling.values(), question_answering.values()
+    sizes, answers = scaling.values(), question_numbers.values()
     return {
         "problems": str(len(constants)),
         "c_low": f"{constants['c'].min():.1g}",

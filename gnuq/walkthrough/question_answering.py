@@ -1,14 +1,11 @@
-"""The chapter on §4.2: its tables, and numbers for sentences."""
+"""The chapter on §4.2: its tables."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from gnuq import artefacts
-from gnuq.display import grouped
 from gnuq.figures.question_curves import BENCHMARKS, SCORES
-from gnuq.language_models import find
-from gnuq.qa import study
 from gnuq.qa.evaluation import BASELINES, GRADIENT, METHODS, PLAIN
 from gnuq.results import question_answering as results
 from gnuq.walkthrough.question_curves import within_length
@@ -48,6 +45,12 @@ def joined() -> pd.DataFrame:
 def models(table: pd.DataFrame) -> list[str]:
     """The models of a table that count in averages and tests: no quantised copies."""
     return [name for name in table["model"].unique() if name in results.SEPARATE]
+
+
+def separate(name: str) -> pd.DataFrame:
+    """A saved table's rows of the models that count in averages and tests."""
+    told = result(name)
+    return told[told["model"].isin(models(told))]
 
 
 def counts() -> pd.DataFrame:
@@ -133,14 +136,13 @@ def by_score() -> pd.DataFrame:
     Returns:
         Indexed by score; for each benchmark all pairs, and equally long answers.
     """
-    told = result("qa-plain")
-    told = told[told["model"].isin(models(told))]
+    told = separate("qa-plain")
     kinds = {"auroc": "all pairs", "given_length": "equally long"}
     rows: dict[str, dict[tuple[str, str], str]] = {}
     for (score, benchmark), part in told.groupby(["score", "benchmark"], sort=False):
         row = rows.setdefault(SCORES[str(score)][0], {})
         for column, head in kinds.items():
-            row[BENCHMARKS[str(benchmark)], head] = _span(part[column], ".2f")
+            row[BENCHMARKS[str(benchmark)], head] = span(part[column], ".2f")
     return pd.DataFrame(rows).T
 
 
@@ -151,115 +153,26 @@ def selections() -> pd.DataFrame:
         Indexed by method; for each benchmark the prediction–rejection ratio, and the gain in
         Brier score over the share of correct answers as everyone's probability.
     """
-    told = result("qa-selective")
-    told = told[told["model"].isin(models(told))]
+    told = separate("qa-selective")
     kinds = {
         "rejection ratio": (told["rejection"], "+.2f"),
-        "Brier gain": (_brier_gain(told), "+.1%"),
+        "Brier gain": (brier_gain(told), "+.1%"),
     }
     rows: dict[str, dict[tuple[str, str], str]] = {}
     for (method, benchmark), part in told.groupby(["method", "benchmark"], sort=False):
         row = rows.setdefault(str(method), {})
         for head, (column, form) in kinds.items():
-            row[BENCHMARKS[str(benchmark)], head] = _span(column[part.index], form)
+            row[BENCHMARKS[str(benchmark)], head] = span(column[part.index], form)
     return pd.DataFrame(rows).T
 
 
-def _brier_gain(told: pd.DataFrame) -> pd.Series:
+def brier_gain(told: pd.DataFrame) -> pd.Series:
+    """The gain in Brier score over the base rate, of rows of `qa-selective`."""
     gain: pd.Series = 1 - told["brier"] / told["brier_of_base_rate"]
     return gain
 
 
-def values() -> dict[str, str]:
-    """Every number and name of the chapter's sentences, ready to print."""
-    found = {"models": ", ".join(models(joined())), "count": str(len(models(joined())))}
-    found |= _sizes() | _best() | _raw() | _by_size() | _selective()
-    # until a benchmark is finished its numbers are dashes
-    other = [name.replace("truthfulqa", "triviaqa") for name in found]
-    return dict.fromkeys(other, "–") | found
-
-
-def _sizes() -> dict[str, str]:
-    found = {"answers": grouped(len(joined()))}
-    told = counts()
-    left_out = (told["questions"] - told["evaluated"]).sum() / told["questions"].sum()
-    found["left_out"] = f"{left_out:.1%}"
-    titles = {benchmark: key for key, benchmark in BENCHMARKS.items()}
-    for benchmark, part in told.groupby(level="benchmark", sort=False):
-        key = titles[str(benchmark)]
-        found |= _range(f"{key}_correct", part["share correct"], ".0%")
-        found |= {
-            f"{key}_n_low": grouped(part["evaluated"].min()),
-            f"{key}_n_high": grouped(part["evaluated"].max()),
-        }
-    return found
-
-
-def _best() -> dict[str, str]:
-    """Of the averages: the best method of each group, and its AUROC."""
-    found: dict[str, str] = {}
-    groups = {"baseline": BASELINES, "gradient": GRADIENT, "plain": PLAIN}
-    for key, part in result("table-2").groupby("benchmark", sort=False):
-        own = part.set_index("method")["mean"]
-        for name, methods in groups.items():
-            best = str(own[list(methods)].idxmax())
-            found |= {f"{key}_{name}": best, f"{key}_{name}_auroc": f"{own[best]:.2f}"}
-        for method, short in {"Epi. & alea.": "combined", "P(True)": "p_true"}.items():
-            found[f"{key}_{short}"] = f"{own[method]:.2f}"
-        found |= _range(f"{key}_deviation", part["deviation"], ".2f")
-    return found
-
-
-def _raw() -> dict[str, str]:
-    """Raw scores over models: range, how many intervals cover chance, what equal length leaves."""
-    found: dict[str, str] = {}
-    told = result("qa-plain")
-    told = told[told["model"].isin(models(told))]
-    for (key, name), part in told.groupby(["benchmark", "score"], sort=False):
-        chance = (part["low"] <= 0.5) & (part["high"] >= 0.5)
-        found[f"{key}_{name}_chance"] = f"{chance.sum()} of {len(part)}"
-        found |= _range(f"{key}_{name}", part["auroc"], ".2f")
-        found |= _range(f"{key}_{name}_given", part["given_length"], ".2f")
-    ranks = joined().groupby(["model", "benchmark"])[["length", "epistemic", "length_free"]]
-    rho = ranks.corr("spearman")["length"]
-    for name in ("epistemic", "length_free"):
-        found |= _range(f"rank_{name}", rho.xs(name, level=-1), ".2f")
-    return found
-
-
-def _by_size() -> dict[str, str]:
-    """Raw AUROCs from the smallest model to the largest."""
-    told = result("qa-plain")
-    told = told[told["model"].isin(models(told))]
-    sizes = {name: find(run.model).parameters for name, run in study.MODELS.items()}
-    ordered = told.sort_values("model", key=lambda names: names.map(sizes), kind="stable")
-    return {
-        f"{benchmark}_{score}_by_size": ", ".join(part["auroc"].map("{:.2f}".format))
-        for (benchmark, score), part in ordered.groupby(["benchmark", "score"])
-    }
-
-
-def _selective() -> dict[str, str]:
-    """Runs in which a fitted probability is better than everyone's base rate, by any method."""
-    told = result("qa-selective")
-    told = told[told["model"].isin(models(told))]
-    gain = _brier_gain(told)
-    most = told.iloc[int(gain.to_numpy().argmax())]
-    return {
-        "brier_most": f"{gain.max():.0%}",
-        "brier_median": f"{gain.median():.1%}",
-        "brier_method": str(most["method"]),
-        "brier_run": f"{most['model']} on {BENCHMARKS[most['benchmark']]}",
-        "brier_worse": f"{(gain < 0).sum()} of {len(gain)}",
-    } | _range("rejection", told["rejection"], ".2f")
-
-
-def _range(name: str, found: pd.Series, form: str) -> dict[str, str]:
-    ends = {f"{name}_low": f"{found.min():{form}}", f"{name}_high": f"{found.max():{form}}"}
-    return ends | {f"{name}_range": _span(found, form)}
-
-
-def _span(found: pd.Series, form: str) -> str:
+def span(found: pd.Series, form: str) -> str:
     """Lowest to highest as printed, or the one value that both are."""
     ends = dict.fromkeys(f"{end:{form}}" for end in (found.min(), found.max()))
     return " to ".join(ends)

@@ -11,7 +11,7 @@ import pytest
 from gnuq.qa.columns import DIRECTION
 from gnuq.qa.evaluation import METHODS
 from gnuq.walkthrough import question_answering as study
-from gnuq.walkthrough import question_statements
+from gnuq.walkthrough import question_numbers, question_statements
 from tests.qa.joined import joined
 
 MODELS = ("smollm2-135m", "smollm2-135m-nf4", "gemma-3-270m")
@@ -102,7 +102,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> Saved:
 def test_questions_are_accounted_for(saved: Saved) -> None:
     told = study.counts()
     assert (told["questions"] == told["evaluated"] + told["no P(True)"]).all()
-    assert study.values()["left_out"] == "20.0%"
+    assert question_numbers.values()["left_out"] == "20.0%"
 
 
 def test_what_the_paper_says_agrees_with_results_like_the_papers(saved: Saved) -> None:
@@ -130,17 +130,17 @@ def test_the_opposite_of_the_paper_disagrees(saved: Saved) -> None:
 
 
 def test_a_quantised_copy_is_no_model_of_an_average(saved: Saved) -> None:
-    told = study.values()
+    told = question_numbers.values()
     assert (told["count"], told["models"]) == ("2", "smollm2-135m, gemma-3-270m")
     saved["qa-plain"].loc[saved["qa-plain"]["model"] == "smollm2-135m-nf4", "auroc"] = 0.99
-    assert study.values() == told
+    assert question_numbers.values() == told
     assert "0.99" not in study.by_score().to_string()
 
 
 def test_a_benchmark_that_is_not_finished_has_dashes(saved: Saved) -> None:
     for name, table in saved.items():
         saved[name] = table[table["benchmark"] == "truthfulqa"]
-    told = study.values()
+    told = question_numbers.values()
     assert told["triviaqa_gradient"] == told["triviaqa_epistemic_chance"] == "–"
     assert told["truthfulqa_gradient"] == "Epi. & alea."
     assert set(study.table_2()["TriviaQA, ours"]) == {"–"}
