@@ -1,20 +1,16 @@
 """Build the website into ``_build/html``: execute the chapters, render the pages, check them.
 
-``make book`` runs this. Jupyter Book alone would republish old numbers: its notebook cache looks at
-a chapter's cells only, not at the code and data that they use, and Sphinx skips pages that it has
-seen, warnings included. So the cache is emptied whenever a fingerprint of code, data and packages
-changes, and every build renders every page afresh.
+``make book`` runs this. `execute.py` executes the chapters whose inputs have changed, two at a time,
+and `render.py` renders every page; both in the environment that is made here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,55 +19,8 @@ import check_site
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "_build"
 SITE = OUTPUT / "html"
-CACHE = OUTPUT / ".jupyter_cache"
 ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\s*")
 LIVE = ROOT / "gnuq" / "widgets" / "live"
-WATCHED = (
-    "gnuq/**/*.py",
-    "book/teaching/quizzes/*.yml",
-    "data/records/**/*",
-    "data/results/**/*",
-    "requirements.lock",
-)
-
-
-def fingerprint(root: Path) -> str:
-    """Return a SHA-256 of all that a chapter's numbers depend on, except the chapter itself.
-
-    Args:
-        root: The repository. Both names and contents count; so does the Python version.
-    """
-    digest = hashlib.sha256(sys.version.encode())
-    for path in _watched(root):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"\n{path.relative_to(root).as_posix()} {content}".encode())
-    return digest.hexdigest()
-
-
-def _watched(root: Path) -> Iterator[Path]:
-    for pattern in WATCHED:
-        yield from sorted(path for path in root.glob(pattern) if path.is_file())
-
-
-def drop_stale_cache(root: Path, cache: Path) -> bool:
-    """Empty the cache of executed notebooks unless it belongs to the present fingerprint.
-
-    Args:
-        root: The repository.
-        cache: The cache's folder; made if it is not there.
-
-    Returns:
-        Whether the cache was kept.
-    """
-    stamp = cache / "fingerprint"
-    present = fingerprint(root)
-    if stamp.is_file() and stamp.read_text(encoding="ascii") == present:
-        return True
-    shutil.rmtree(cache, ignore_errors=True)
-    cache.mkdir(parents=True)
-    # Before the build, not after: a build that is cut short leaves notebooks of this fingerprint.
-    stamp.write_text(present, encoding="ascii")
-    return False
 
 
 def environment() -> dict[str, str]:
@@ -79,10 +28,15 @@ def environment() -> dict[str, str]:
     home = OUTPUT / "home"
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     # A kernel, package or setting of the user's own must neither be used nor written to.
-    dropped = ("JUPYTER", "IPYTHON", "PYTHON", "XDG_", "MPL", "PYTENSOR_", "NUMBA_")
+    dropped = ("JUPYTER", "IPYTHON", "PYTHON", "XDG_", "MPL", "PYTENSOR_", "NUMBA_", "OMP_", "MKL_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     models = os.environ.get("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
-    return kept | {
+    # One thread each: as many chapters run at a time as there are cores, and a number must not
+    # depend on how many do. NPROC is JAX's; a thread that waits must not keep a core busy.
+    threads = {"OMP_NUM_THREADS": "1", "NPROC": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    # A bar says how long something took, on the page, and only when a cache was empty.
+    bars = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return kept | threads | bars | {
         "GNUQ_BOOK": "1",
         "HF_HOME": models,  # downloaded models are read from where the user keeps them
         "HOME": str(home),
@@ -95,13 +49,10 @@ def environment() -> dict[str, str]:
     }
 
 
-def render() -> int:
-    """Execute and render the book under warnings as errors; return Jupyter Book's exit status."""
-    shutil.rmtree(SITE, ignore_errors=True)  # a page that left the book must leave the site
-    program = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "build", str(ROOT)]
-    flags = ["--path-output", str(ROOT), "--all", "-W", "-n", "--keep-going"]
-    return subprocess.run(command + flags, cwd=ROOT, env=environment(), check=False).returncode
+def run(script: str) -> int:
+    """Run a script of this folder in the build's environment; return its exit status."""
+    command = [sys.executable, str(ROOT / "book" / script)]
+    return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
 
 
 def copy_plotly() -> None:
@@ -142,9 +93,7 @@ def drop_second_icons() -> None:
 
 def main() -> int:
     """Build and check; return 0 if the site is good."""
-    kept = drop_stale_cache(ROOT, CACHE)
-    print("Executed chapters:", "kept, code and data are unchanged" if kept else "none kept")
-    status = render()
+    status = run("execute.py") or run("render.py")
     if status != 0:
         print("\nThe book was not built: see the first error above.", file=sys.stderr)
         return status

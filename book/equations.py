@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 MAP = "book/paper_map"
+#: Extensions that do not say that pages may be read in parallel; neither acts on a page by itself.
+SILENT = ("sphinx-mathjax-offline", "sphinx_multitoc_numbering")
 
 
 def computed(source: Path) -> dict[str, tuple[str, str]]:
@@ -48,12 +50,14 @@ def link_equations(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def read_map(app: Sphinx, env: Any, _: list[str]) -> None:
-    """Read the paper map before the pages."""
+    """Read the paper map before the pages, and let the pages be read in parallel."""
     env.gnuq_equations = computed(Path(app.srcdir))
+    for name in SILENT:
+        app.extensions[name].parallel_read_safe = True
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx when to call."""
     app.connect("env-before-read-docs", read_map)
     app.connect("doctree-read", link_equations)
-    return {"version": "1", "parallel_read_safe": False}
+    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,10 +66,13 @@ def test_the_sums_are_scored_and_judged() -> None:
     assert curve["count"].sum() == len(table)
 
 
-def test_the_reference_of_the_default_model_is_found() -> None:
+def test_the_reference_of_the_default_model_is_found(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gnuq.language_models import load
     from gnuq.scoring import reference
 
+    monkeypatch.setenv("GNUQ_CACHE", str(cache))
     found = reference.find(load())
     assert found is not None
     assert "TruthfulQA questions" in found.of

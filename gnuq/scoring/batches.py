@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
 import torch
 from torch import nn
 
@@ -16,6 +16,8 @@ from gnuq.scoring.passes import device_of
 KEPT = 1.1
 #: The tensors of size vocabulary that a token of an answer costs at the same time, in float32.
 LOGITS = 5
+#: Bytes of a batch's activations on a CPU, by default: more answers at once are not faster there.
+MOST = 2.0**30
 
 
 def bytes_per_token(model: nn.Module) -> int:
@@ -58,7 +60,8 @@ def budget_of(model: nn.Module, memory: float | None) -> float:
 
     Args:
         model: says which device.
-        memory: GiB; if omitted, half of what is free on a GPU, an eighth of a CPU's memory.
+        memory: GiB; if omitted, half of what is free on a GPU; on a CPU a quarter of what is free,
+            at most `MOST`.
 
     Raises:
         ScoreError: not positive.
@@ -70,9 +73,7 @@ def budget_of(model: nn.Module, memory: float | None) -> float:
     device = device_of(model)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 2
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 8
-    return 2.0 * 2**30
+    return min(psutil.virtual_memory().available / 4, MOST)
 
 
 def batches(

@@ -52,7 +52,7 @@ def score(
         chat: wrap prompts that are texts into the tokenizer's chat template.
         end: count the token that ends the sequence as the last one of each answer.
         memory: GiB that a batch's activations may take; if omitted, half of a GPU's free
-            memory, or an eighth of the machine's.
+            memory, or a quarter of a machine's, at most one GiB.
         verify: score one answer of a batch on its own too, and demand the same norm.
         progress: called with the numbers of answers done and of all.
 

@@ -1,4 +1,4 @@
-"""The default model, converted once for all tests from the file in the installed package."""
+"""The default model, and a tiny one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ from tests.language_models import tiny
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def default(cache: Path) -> Loaded:
-    """About 20 s, nearly all of them the conversion."""
+    """As the first user of a new cache gets it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GNUQ_CACHE", str(cache))
         return load(device="cpu")

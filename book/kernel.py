@@ -1,0 +1,200 @@
+"""Kernels that start warm and note what their chapter reads.
+
+A chapter that starts from nothing pays about ten seconds for importing torch, JAX and PyMC. Here
+one process, multiprocessing's fork server, imports them once; every kernel is forked from it.
+Before a kernel runs its first cell it begins to log, a line each, whatever the chapter reads below
+the repository: files opened, folders listed, paths looked for, modules of `gnuq` imported, programs
+started, and at the end its peak memory. `inputs.py` turns the log into what the chapter's outputs
+depend on.
+
+Python reports files and folders by audit events, and these by `os.stat`, which is wrapped. A library
+that opens files by itself, in C++, is not seen; `tests/site/test_inputs.py` compares with the system
+calls.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Unicode
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Folders below the root that hold nothing of the project's own.
+FOREIGN = ("_build", ".venv", ".git")
+#: What several chapters import; of `gnuq` nothing, so that each chapter shows what it imports.
+SHARED = (
+    "ipykernel.kernelapp", "torch", "pandas", "plotly.graph_objects", "sklearn.linear_model",
+    "transformers", "jax", "pymc", "arviz",
+)  # fmt: skip
+#: Who reads modules and lists where modules may be.
+IMPORTERS = {"importlib", "_frozen_importlib_external", "importlib_metadata", "zipfile"}
+LONGEST = 1024  # characters of a path; IPython asks of any text whether it is a file
+PROGRAMS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+
+
+def server() -> Any:
+    """The context whose processes are forked, warm where the system allows it, else started."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    if sys.platform == "linux":  # elsewhere libraries start threads that no fork survives
+        context.set_forkserver_preload(["__main__", *SHARED])
+    return context
+
+
+class Log:
+    """The lines that one kernel writes, each once.
+
+    Args:
+        path: The log, which is begun anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        self.seen: set[tuple[str, str]] = set()
+
+    def write(self, kind: str, what: str) -> None:
+        """Add a line, unless it is there."""
+        if (kind, what) not in self.seen:
+            self.seen.add((kind, what))
+            os.write(self.handle, f"{json.dumps([kind, what])}\n".encode())
+
+    def path(self, kind: str, path: object) -> None:
+        """Add a line on a path, if it lies in the project."""
+        if isinstance(path, str | bytes | os.PathLike) and len(os.fsdecode(path)) < LONGEST:
+            inside = os.path.relpath(os.path.abspath(os.fsdecode(path)), ROOT)
+            if inside.partition(os.sep)[0] not in {"..", *FOREIGN}:
+                self.write(kind, Path(inside).as_posix())
+
+
+def reads(mode: object, flags: object) -> bool:
+    """Whether a file is opened for reading only."""
+    if isinstance(mode, str):
+        return not set(mode) & set("wax+")
+    return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
+
+
+def watch(log: Log) -> None:
+    """Log from now on what this process reads below the repository."""
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "import" and arguments[0].partition(".")[0] == "gnuq":
+            log.write("module", arguments[0])
+        elif event in PROGRAMS:
+            log.write("program", _command(event, arguments))
+        elif event in {"open", "os.listdir", "os.scandir"}:
+            # Importing a module reads it and its folder; what code it holds is followed by name.
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if caller.partition(".")[0] in IMPORTERS:
+                return
+            if event != "open":
+                log.path("folder", arguments[0] if arguments[0] is not None else ".")
+            elif reads(*arguments[1:3]):
+                log.path("file", arguments[0])
+
+    sys.addaudithook(note)
+    os.stat = _noted(os.stat, log)
+
+
+def _command(event: str, arguments: tuple[Any, ...]) -> str:
+    """What is started, as one would type it where that is known."""
+    if event != "subprocess.Popen":
+        return event
+    given = arguments[1]
+    return given if isinstance(given, str) else " ".join(map(os.fsdecode, given))
+
+
+def _noted(stat: Callable[..., os.stat_result], log: Log) -> Callable[..., os.stat_result]:
+    def noted(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        log.path("path", path)
+        return stat(path, *arguments, **options)
+
+    return noted
+
+
+def run(arguments: list[str], folder: str, log: str) -> None:
+    """Be a kernel until it is shut down.
+
+    Args:
+        arguments: Of ipykernel.
+        folder: Where the chapter lies; its working folder.
+        log: The file for the log.
+    """
+    os.setsid()  # the kernel is interrupted as a group, without its server
+    os.chdir(folder)
+    sys.path[:] = [path for path in sys.path if path != str(ROOT / "book")]
+    from ipykernel.kernelapp import IPKernelApp
+
+    app = IPKernelApp.instance(parent_handle=os.getppid(), log_level=logging.ERROR)
+    app.initialize(arguments)
+    written = Log(Path(log))
+    watch(written)
+    app.start()
+    written.write("peak", str(peak()))
+
+
+def peak() -> int:
+    """Bytes of memory that this process has held at most; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
+
+
+class Started:
+    """A process of multiprocessing, as jupyter_client asks for it: as one of subprocess."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, process: BaseProcess) -> None:
+        process.start()
+        self.process = process
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return self.process.exitcode
+
+    def wait(self) -> int | None:
+        """Wait until it ends."""
+        self.process.join()
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.poll() is None and self.pid is not None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+
+class Forked(LocalProvisioner):  # type: ignore[misc]
+    """Starts a kernel from the warm process instead of from nothing."""
+
+    log_file = Unicode(help="Where the kernel's log goes.")
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
+        """Start the kernel; the command's own arguments stand behind `-m ipykernel_launcher`."""
+        arguments = cmd[cmd.index("-f") :]
+        self.process = Started(
+            server().Process(target=run, args=(arguments, options["cwd"], self.log_file))
+        )
+        self.pid, self.pgid = self.process.pid, None
+        return self.connection_info
