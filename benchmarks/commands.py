@@ -1,17 +1,19 @@
 """Wall time, CPU time and memory of the commands that continuous integration runs.
 
-Usage: .venv/bin/python benchmarks/commands.py [--root FOLDER] [--json FILE] test check book test-site
+Usage: .venv/bin/python benchmarks/commands.py [--root FOLDER] [--json FILE] TARGET ...
 
-Each argument is a target of the Makefile in the root. For each, one line is printed: seconds on the
-clock, seconds of CPU, the resident memory of its largest process, and the memory of all its processes
-together, in which a page that several share counts once (proportional set size, on Linux). Memory
-is sampled twice a second. ``--json`` keeps the numbers, and names the largest processes. The
-machine decides: compare numbers of one machine only, and let nothing else run on it.
+Each argument is a target of the Makefile in the root, such as test, check, book or test-site. For
+each, one line is printed: seconds on the clock, seconds of CPU, the resident memory of its largest
+process, and the memory of all its processes together, in which a page that several share counts
+once (proportional set size, on Linux). Memory is sampled twice a second. ``--json`` keeps the
+numbers, and names the largest processes. The machine decides: compare numbers of one machine only,
+and let nothing else run on it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import subprocess
@@ -72,10 +74,8 @@ def measure(target: str, root: Path, log: Path) -> Usage:
         command = ["make", target]
         running = psutil.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT)
         while running.poll() is None:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 usage.sample(psutil.Process(running.pid))
-            except psutil.NoSuchProcess:
-                pass
             time.sleep(INTERVAL)
     usage.status = running.wait()
     usage.wall = time.perf_counter() - start

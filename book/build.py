@@ -1,7 +1,7 @@
 """Build the website into ``_build/html``: execute the chapters, render the pages, check them.
 
-``make book`` runs this. `execute.py` executes the chapters whose inputs have changed, two at a time,
-and `render.py` renders every page; both in the environment that is made here.
+``make book`` runs this. `execute.py` executes the chapters whose inputs have changed, several at a
+time, and `render.py` renders every page; both in the environment that is made here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "_build"
 SITE = OUTPUT / "html"
 ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\s*")
+CALLS = "trace=open,openat,chdir"
 LIVE = ROOT / "gnuq" / "widgets" / "live"
 
 
@@ -30,29 +31,50 @@ def environment() -> dict[str, str]:
     # A kernel, package or setting of the user's own must neither be used nor written to.
     dropped = ("JUPYTER", "IPYTHON", "PYTHON", "XDG_", "MPL", "PYTENSOR_", "NUMBA_", "OMP_", "MKL_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    kept.pop("GNUQ_TRACE", None)
     models = os.environ.get("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
     # One thread each: as many chapters run at a time as there are cores, and a number must not
     # depend on how many do. NPROC is JAX's; a thread that waits must not keep a core busy.
     threads = {"OMP_NUM_THREADS": "1", "NPROC": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     # A bar says how long something took, on the page, and only when a cache was empty.
     bars = {"TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return kept | threads | bars | {
+    ours = {
         "GNUQ_BOOK": "1",
         "HF_HOME": models,  # downloaded models are read from where the user keeps them
         "HOME": str(home),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONNOUSERSITE": "1",
+        "PYTHONPATH": str(ROOT),  # this repository's gnuq, whichever one is installed
         "PYTHONUTF8": "1",
         "TMPDIR": str(home / "tmp"),
         "TZ": "UTC",
     }
+    return kept | threads | bars | ours
 
 
-def run(script: str) -> int:
-    """Run a script of this folder in the build's environment; return its exit status."""
-    command = [sys.executable, str(ROOT / "book" / script)]
+def run(script: str, *before: str) -> int:
+    """Run a script of this folder in the build's environment; return its exit status.
+
+    Args:
+        script: Its name.
+        before: What stands before the command.
+    """
+    command = [*before, sys.executable, str(ROOT / "book" / script)]
     return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+
+
+def tracer() -> list[str]:
+    """What logs the files that each kernel opens, by its system calls, for a test.
+
+    Only where GNUQ_TRACE=1 asks for it: it needs Linux and strace.
+    """
+    if os.environ.get("GNUQ_TRACE") != "1":
+        return []
+    calls = OUTPUT / "calls"
+    shutil.rmtree(calls, ignore_errors=True)
+    calls.mkdir(parents=True)
+    return ["strace", "-ff", "--seccomp-bpf", "-qq", "-y", "-e", CALLS, "-o", str(calls / "of")]
 
 
 def copy_plotly() -> None:
@@ -93,7 +115,7 @@ def drop_second_icons() -> None:
 
 def main() -> int:
     """Build and check; return 0 if the site is good."""
-    status = run("execute.py") or run("render.py")
+    status = run("execute.py", *tracer()) or run("render.py")
     if status != 0:
         print("\nThe book was not built: see the first error above.", file=sys.stderr)
         return status

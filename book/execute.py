@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from inputs import Project, Trace, changed
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_client.manager import AsyncKernelManager
@@ -32,8 +33,6 @@ from jupyter_client.provisioning import KernelProvisionerFactory
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-
-from inputs import Project, Trace, changed
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "_build" / ".jupyter_cache"
@@ -157,6 +156,7 @@ def chapters(root: Path, cache: Path) -> list[Chapter]:
         cache: The folder of executed chapters.
     """
     kept, project = get_cache(cache), Project(root)
+    kept.list_cache_records()  # makes the cache's tables, before several threads would
     executed = [p for p in pages(root) if is_myst_markdown_notebook(p.read_text(encoding="utf-8"))]
     return [Chapter(path, kept, project) for path in executed]
 

@@ -4,12 +4,11 @@ A chapter that starts from nothing pays about ten seconds for importing torch, J
 one process, multiprocessing's fork server, imports them once; every kernel is forked from it.
 Before a kernel runs its first cell it begins to log, a line each, whatever the chapter reads below
 the repository: files opened, folders listed, paths looked for, modules of `gnuq` imported, programs
-started, and at the end its peak memory. `inputs.py` turns the log into what the chapter's outputs
-depend on.
+started; at the end, its peak memory. `inputs.py` turns the log into what the outputs depend on.
 
-Python reports files and folders by audit events, and these by `os.stat`, which is wrapped. A library
-that opens files by itself, in C++, is not seen; `tests/site/test_inputs.py` compares with the system
-calls.
+Python reports what it opens and lists by audit events; `os.stat`, which has none, is wrapped. A
+library that opens files by itself is not seen: `tests/site/test_inputs.py` compares with the
+system calls.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
@@ -38,6 +38,8 @@ SHARED = (
 )  # fmt: skip
 #: Who reads modules and lists where modules may be.
 IMPORTERS = {"importlib", "_frozen_importlib_external", "importlib_metadata", "zipfile"}
+#: Who reads lines of source for others, most often for a traceback that nobody sees.
+QUOTERS = {"linecache", "tokenize"}
 LONGEST = 1024  # characters of a path; IPython asks of any text whether it is a file
 PROGRAMS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 
@@ -57,9 +59,11 @@ class Log:
 
     Args:
         path: The log, which is begun anew.
+        root: The repository; what lies elsewhere is not logged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, root: Path) -> None:
+        self.root = root
         self.handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         self.seen: set[tuple[str, str]] = set()
 
@@ -72,7 +76,7 @@ class Log:
     def path(self, kind: str, path: object) -> None:
         """Add a line on a path, if it lies in the project."""
         if isinstance(path, str | bytes | os.PathLike) and len(os.fsdecode(path)) < LONGEST:
-            inside = os.path.relpath(os.path.abspath(os.fsdecode(path)), ROOT)
+            inside = os.path.relpath(os.path.abspath(os.fsdecode(path)), self.root)
             if inside.partition(os.sep)[0] not in {"..", *FOREIGN}:
                 self.write(kind, Path(inside).as_posix())
 
@@ -84,6 +88,21 @@ def reads(mode: object, flags: object) -> bool:
     return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
 
 
+def for_python_itself(frame: FrameType | None) -> bool:
+    """Whether a frame opens a module's file to import it, or its source for a traceback.
+
+    What code a module holds is followed by name (`inputs.py`); whoever asks for its text, as
+    `inspect.getsource` does, gets what a page may show.
+    """
+    quoted = False
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "").partition(".")[0]
+        if name not in QUOTERS:
+            return name in IMPORTERS or (quoted and name != "inspect")
+        quoted, frame = True, frame.f_back
+    return False
+
+
 def watch(log: Log) -> None:
     """Log from now on what this process reads below the repository."""
 
@@ -93,9 +112,7 @@ def watch(log: Log) -> None:
         elif event in PROGRAMS:
             log.write("program", _command(event, arguments))
         elif event in {"open", "os.listdir", "os.scandir"}:
-            # Importing a module reads it and its folder; what code it holds is followed by name.
-            caller = sys._getframe(1).f_globals.get("__name__", "")
-            if caller.partition(".")[0] in IMPORTERS:
+            if for_python_itself(sys._getframe(1)):
                 return
             if event != "open":
                 log.path("folder", arguments[0] if arguments[0] is not None else ".")
@@ -122,13 +139,14 @@ def _noted(stat: Callable[..., os.stat_result], log: Log) -> Callable[..., os.st
     return noted
 
 
-def run(arguments: list[str], folder: str, log: str) -> None:
+def run(arguments: list[str], folder: str, log: str, root: str) -> None:
     """Be a kernel until it is shut down.
 
     Args:
         arguments: Of ipykernel.
         folder: Where the chapter lies; its working folder.
         log: The file for the log.
+        root: The repository.
     """
     os.setsid()  # the kernel is interrupted as a group, without its server
     os.chdir(folder)
@@ -137,7 +155,8 @@ def run(arguments: list[str], folder: str, log: str) -> None:
 
     app = IPKernelApp.instance(parent_handle=os.getppid(), log_level=logging.ERROR)
     app.initialize(arguments)
-    written = Log(Path(log))
+    written = Log(Path(log), Path(root))
+    written.write("process", str(os.getpid()))
     watch(written)
     app.start()
     written.write("peak", str(peak()))
@@ -193,8 +212,7 @@ class Forked(LocalProvisioner):  # type: ignore[misc]
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         """Start the kernel; the command's own arguments stand behind `-m ipykernel_launcher`."""
         arguments = cmd[cmd.index("-f") :]
-        self.process = Started(
-            server().Process(target=run, args=(arguments, options["cwd"], self.log_file))
-        )
+        told = (arguments, options["cwd"], self.log_file, str(ROOT))
+        self.process = Started(server().Process(target=run, args=told))
         self.pid, self.pgid = self.process.pid, None
         return self.connection_info

@@ -1,8 +1,8 @@
 """Render every page of the book from the executed chapters.
 
 Sphinx could keep what it has read, but then it would keep a page whose outputs have changed while
-its text has not, and forget the warnings of a page that it does not read again. All pages take a few
-seconds in parallel, so all are read and written, each time.
+its text has not, and forget the warnings of a page that it does not read again. All pages take
+about ten seconds, so all are read and written, each time.
 
 Usage: python book/render.py
 """

@@ -3,6 +3,9 @@
 With GNUQ_SHAPES=1 the shapes and types in gnuq's annotations are checked at every call. Tests of
 bad input must then be left out (-m "not bad_input"): the annotations would refuse it first.
 
+Each test belongs to one of `make test`'s two runs: with shapes (`SHAPED`) or without. `make quick`
+leaves out modules that load a pretrained model, sample a posterior or start processes (`SLOW`).
+
 Under pytest-xdist each worker has one thread, for there are as many workers as cores, and what is
 heavy is built once, by whichever worker comes first (`built_once`).
 """
@@ -22,13 +25,30 @@ import pytest
 import torch
 from filelock import FileLock
 
-if os.environ.get("GNUQ_SHAPES") == "1":
+CHECKED = os.environ.get("GNUQ_SHAPES") == "1"
+if CHECKED:
     from jaxtyping import install_import_hook
 
     install_import_hook("gnuq", "beartype.beartype")
 
 torch.set_default_dtype(torch.float64)  # before the test modules build their cases
 
+#: Whose tests run with the shapes of annotations checked: modules and folders.
+SHAPED = (
+    "gradnorm", "walkthrough", "test_estimators.py", "test_networks.py", "test_problems.py",
+    "posteriors/test_laplace.py", "posteriors/test_predictive.py", "posteriors/test_conjugate.py",
+    "posteriors/test_ensembles.py", "posteriors/test_methods.py",
+)  # fmt: skip
+#: Whose tests take seconds each.
+SLOW = (
+    "pipeline/test_check.py", "pipeline/test_comparisons.py", "pipeline/test_question_answering.py",
+    "pipeline/test_runs.py", "posteriors/test_hmc.py", "posteriors/test_streaming.py",
+    "qa/test_command.py", "qa/test_runs.py", "language_models/test_offline.py",
+    "test_benchmarks_scoring.py", "test_build.py", "test_language_results.py", "test_proxy_bias.py",
+    "test_question_answering_results.py", "test_results.py", "test_text_proxies.py",
+    "test_widgets.py", "walkthrough",
+)  # fmt: skip
+HERE = Path(__file__).parent
 WORKER = 5 * 2**29  # bytes that a worker may come to hold
 
 
@@ -36,6 +56,26 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """As many workers as there are cores, and as fit the memory that is free."""
     fit = psutil.virtual_memory().available // WORKER
     return max(1, min(os.cpu_count() or 1, fit))
+
+
+def among(path: Path, names: tuple[str, ...]) -> bool:
+    """Whether a test module is one of these, or lies in a folder that is."""
+    return any(path.is_relative_to(HERE / name) for name in names)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """With shapes checked, only the modules that are meant are imported."""
+    module = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if CHECKED and module and not among(collection_path, SHAPED) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by where they stand, before any is chosen by its marks."""
+    for item in items:
+        for mark, names in (("shaped", SHAPED), ("slow", SLOW)):
+            if among(item.path, names):
+                item.add_marker(mark)
 
 
 @pytest.fixture(autouse=True)
