@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,18 @@ def test_colours_follow_the_share() -> None:
     assert f"48;5;{report.SCALE[-1]}" in line.split("b")[0]
     assert f"48;5;{report.SCALE[0]}" in line.split("a")[0]
     assert report.answer_line(frame, colour=False) == "ab"
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_the_core_to_others(given: str | None, found: str) -> None:
+    """Set before torch, which reads it once, is imported; a user's own setting stays."""
+    program = (
+        "import os, sys, gnuq.__main__; assert 'torch' not in sys.modules; "
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == found
