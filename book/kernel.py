@@ -151,6 +151,8 @@ def run(arguments: list[str], folder: str, log: str, root: str) -> None:
     os.setsid()  # the kernel is interrupted as a group, without its server
     os.chdir(folder)
     sys.path[:] = [path for path in sys.path if path != str(ROOT / "book")]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gnuq"]:
+        del sys.modules[name]  # the build imports some; a chapter that does too must be seen to
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance(parent_handle=os.getppid(), log_level=logging.ERROR)

@@ -129,6 +129,16 @@ CHANGES: dict[str, tuple[Change, set[str], list[tuple[str, str]]]] = {
         [("book/notation.html", "First of all"), ("notebooks/e_regression.html", "First of all")],
     ),
 }
+#: Executes the paper map and prints its outputs.
+ONE = """
+import sys
+sys.path.insert(0, {book!r})
+import execute
+book = execute.Book(execute.CACHE)
+(chapter,) = [c for c in book.chapters if c.name == "book/paper_map"]
+assert book.execute([chapter])
+print(chapter.cache.merge_match_into_notebook(chapter.notebook)[1])
+"""
 TITLE = "Correlation with MCMC as the network grows, nine sizes"
 RETITLED = swap("book/paper_map.yml", TITLE, "A new title")
 
@@ -193,6 +203,13 @@ def test_a_new_title_in_the_paper_map_reaches_every_chapter_that_reads_it(copy: 
     assert before == {ASKS_GIT}
     assert {"book/paper_map", "book/discrepancies", "notebooks/04_1_2_scaling"} < after
     assert len(after) < 15
+    command = [sys.executable, "-c", ONE.format(book=str(copy / "book"))]
+    environment = build.environment() | {"PYTHONPATH": str(copy)}
+    done = subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "A new title" in done.stdout, done.stdout + done.stderr
+    assert TITLE not in done.stdout
 
 
 @pytest.mark.weekly
