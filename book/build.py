@@ -74,6 +74,7 @@ def tracer() -> list[str]:
     calls = OUTPUT / "calls"
     shutil.rmtree(calls, ignore_errors=True)
     calls.mkdir(parents=True)
+    (calls / "begun").touch()
     return ["strace", "-ff", "--seccomp-bpf", "-qq", "-y", "-e", CALLS, "-o", str(calls / "of")]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from functools import cache
 
 import pandas as pd
 import torch
@@ -39,26 +38,20 @@ def hessian(fit: MapFit, problem: Problem, prior: Prior) -> Float[Tensor, "param
     return curvature + torch.diag(prior.precisions_of(network))
 
 
-@cache
-def mode(experiment: Experiment) -> MapFit:
-    """The network at the mode, found once for both matrices."""
-    return fit_map(experiment.architecture, experiment.problem, experiment.prior)
-
-
 def gauss_newton_eigenvalues(experiment: Experiment) -> Float[Tensor, " parameters"]:
     """Eigenvalues, ascending, of the Gauss–Newton matrix with the prior at the mode.
 
     Args:
         experiment: problem and prior; a network of some thousand parameters at most.
     """
-    fit = mode(experiment)
+    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
     covariance = laplace.dense_covariance(fit, experiment.problem, experiment.prior)
     return 1 / torch.linalg.eigvalsh(covariance).flip(0)
 
 
 def hessian_eigenvalues(experiment: Experiment) -> Float[Tensor, " parameters"]:
     """The same of the Hessian itself."""
-    fit = mode(experiment)
+    fit = fit_map(experiment.architecture, experiment.problem, experiment.prior)
     return torch.linalg.eigvalsh(hessian(fit, experiment.problem, experiment.prior))
 
 

@@ -16,6 +16,13 @@ from tests.site.serving import ROOT, Troubles, built, launch, serve
 LIVE = {"/live/": ROOT / "gnuq" / "widgets" / "live", "/static/": ROOT / "book" / "static"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one worker, the tests of one page, and those of one module."""
+    for item in items:
+        page = getattr(item, "callspec", None) and item.callspec.params.get("visit")
+        item.add_marker(pytest.mark.xdist_group(page or item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium, which can reach no other host."""

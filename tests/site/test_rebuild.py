@@ -86,7 +86,7 @@ CHANGES: dict[str, tuple[Change, set[str], list[tuple[str, str]]]] = {
         [("notebooks/a_1_proxy_text.html", "log of a ratio")],
     ),
     "a comment": (
-        swap("gnuq/figures/style.py", "\n\n\n", "\n\n\n# A comment.\n"),
+        swap("gnuq/figures/style.py", "from __future__", "# A comment.\nfrom __future__"),
         set(),
         [],
     ),
