@@ -25,6 +25,7 @@ CSS_REMOTE = re.compile(
     r"""(?:url\(\s*|@import\s+)["']?((?:https?:)?//[^"')\s;]+)""", re.IGNORECASE
 )
 NEEDED = ("plotly.min.js", "live/stage.js", "live/live.css")
+KERNEL_ONLY = "application/vnd.jupyter.widget-view+json"
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -49,6 +50,7 @@ class Page(HTMLParser):
     text: str = ""
     empty_outputs: int = 0
     tracebacks: int = 0
+    widgets: int = 0
 
     def __post_init__(self) -> None:
         """Start HTMLParser, which a dataclass's own ``__init__`` replaces."""
@@ -89,6 +91,7 @@ class Page(HTMLParser):
             self._filled = True
         if "gnuq-plot" in classes and self.figures:
             self.figures[-1].alt = attributes.get("aria-label", "").strip()
+        self.widgets += attributes.get("type") == KERNEL_ONLY
         if "data-gnuq-live" in attributes and self.figures:
             self.figures[-1].data = attributes.get("data-options")
 
@@ -165,6 +168,7 @@ def check_page(html: str, path: Path, site: Path) -> list[str]:
     wrong += ["an output with nothing that a page can show"] * page.empty_outputs
     if page.tracebacks or TRACEBACK in page.text:
         wrong.append("a traceback")
+    wrong += ["a widget, which a page cannot draw (a progress bar?)"] * page.widgets
     names = page.identifiers
     wrong += [
         f"two elements with id {name!r}" for name in sorted(set(names)) if names.count(name) > 1

@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partialmethod
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -153,6 +154,7 @@ def run(arguments: list[str], folder: str, log: str, root: str) -> None:
     sys.path[:] = [path for path in sys.path if path != str(ROOT / "book")]
     for name in [name for name in sys.modules if name.partition(".")[0] == "gnuq"]:
         del sys.modules[name]  # the build imports some; a chapter that does too must be seen to
+    without_bars()
     from ipykernel.kernelapp import IPKernelApp
 
     app = IPKernelApp.instance(parent_handle=os.getppid(), log_level=logging.ERROR)
@@ -162,6 +164,16 @@ def run(arguments: list[str], folder: str, log: str, root: str) -> None:
     watch(written)
     app.start()
     written.write("peak", str(peak()))
+
+
+def without_bars() -> None:
+    """Draw no progress bars: a page would say how long something took when a cache was empty.
+
+    TQDM_DISABLE, which the build sets, is not heard by the bars of notebooks.
+    """
+    from tqdm.notebook import tqdm_notebook
+
+    tqdm_notebook.__init__ = partialmethod(tqdm_notebook.__init__, disable=True)
 
 
 def peak() -> int:

@@ -284,6 +284,16 @@ def test_an_old_number_is_taken_out_before_the_new_one_is_computed(
     assert outputs(chapter) == "7\n\n"
 
 
+def test_a_kernel_shows_no_progress_bar(book: Callable[..., execute.Book]) -> None:
+    """Neither as text nor as a widget: the page would depend on what a cache held."""
+    cell = "from tqdm import auto, notebook, std\nfor bar in (auto, notebook, std):"
+    made = book(cell + "\n    print(len(list(bar.tqdm(range(3)))))")
+    assert made.execute(made.chapters)
+    _, notebook = made.chapters[1].cache.merge_match_into_notebook(made.chapters[1].notebook)
+    (output,) = notebook.cells[-1].outputs
+    assert (output.name, output.text) == ("stdout", "3\n3\n3\n")
+
+
 def test_every_build_has_the_same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a user has set reaches no page: threads, kernels, bars, or that the run is traced."""
     strange = ("OMP_NUM_THREADS", "JUPYTER_PATH", "PYTHONPATH", "GNUQ_TRACE", "MKL_NUM_THREADS")

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "book" / "check_site.py"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 DATA = '<script type="application/json" class="gnuq-data">{"data": [{"y": [1]}]}</script>'
 FIGURE = (
     '<figure class="gnuq-figure"><div class="gnuq-plot" role="img" aria-label="It falls.">'
@@ -85,6 +86,7 @@ def test_a_good_site_passes(
         ('<div class="cell_output"><script>draw()</script></div>', "nothing that a page can"),
         ("<pre>Traceback (most recent call last)\nValueError</pre>", "a traceback"),
         ('<div class="output traceback"><pre>ValueError</pre></div>', "a traceback"),
+        (f'<script type="{WIDGET}">{{"model_id": "x"}}</script>', "a widget, which a page cannot"),
         ('<p id="a">x</p><p id="a">y</p>', "two elements with id 'a'"),
     ],
 )

@@ -63,7 +63,11 @@ def test_every_chapter_is_executed_once_a_week_without_a_cache() -> None:
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", when["cron"])
     uses = [s.get("uses", "") for job in found["jobs"].values() for s in job["steps"]]
     assert not [name for name in uses if name.startswith("actions/cache")]
-    assert "make book PYTHON=python" in commands(ROOT / ".github" / "workflows" / "weekly.yml")
+    assert commands(ROOT / ".github" / "workflows" / "weekly.yml") == ["make weekly PYTHON=python"]
+    weekly = MAKEFILE.partition("\nweekly:")[2].partition("\n\n")[0]
+    assert "rm -rf _build" in weekly
+    for command in ("$(MAKE) test", "$(MAKE) book", "-m weekly", "tests/site", "$(MAKE) student"):
+        assert command in weekly
 
 
 def test_the_citation_names_the_version_the_licence_and_the_paper() -> None:
