@@ -12,8 +12,10 @@ heavy is built once, by whichever worker comes first (`built_once`).
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and JAX read them
@@ -81,6 +83,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leave_no_memory() -> Iterator[None]:
+    """A worker runs dozens of modules; what one has compiled and loaded serves no other."""
+    yield
+    gc.collect()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")

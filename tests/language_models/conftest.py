@@ -11,7 +11,7 @@ from gnuq.language_models import Loaded, load
 from tests.language_models import tiny
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def default(cache: Path) -> Loaded:
     """As the first user of a new cache gets it."""
     with pytest.MonkeyPatch.context() as patch:

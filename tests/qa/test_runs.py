@@ -152,6 +152,17 @@ def test_a_torn_table_is_computed_again(run: Run, tables: dict, tmp_path: Path) 
     same(tables, finished(run, tmp_path))
 
 
+def test_a_cluster_of_one_worker_gives_the_same_tables(
+    run: Run, tables: dict, tmp_path: Path
+) -> None:
+    """The small form of what follows."""
+    pytest.importorskip("ray")
+    with on_ray("local", cpus=os.cpu_count() or 1) as workers:
+        found = finished(run, tmp_path, workers=workers)
+    same(tables, found)
+
+
+@pytest.mark.weekly
 def test_a_cluster_that_loses_a_worker_gives_the_same_tables(
     run: Run, tables: dict, tmp_path: Path
 ) -> None:
