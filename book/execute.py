@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from inputs import Project, Trace, changed
+from inputs import UNKNOWN, Project, Trace, changed
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_client.manager import AsyncKernelManager
@@ -106,7 +106,7 @@ class Chapter:
             MemoryError: It held more than a chapter may.
         """
         log = LOGS / f"{self.name.replace('/', '.')}.jsonl"
-        start = time.perf_counter()
+        start, began = time.perf_counter(), time.time()
         client = NotebookClient(
             self.notebook,
             km=_manager(log),
@@ -119,6 +119,7 @@ class Chapter:
         if trace.peak > LARGEST:
             raise MemoryError(f"it held {trace.peak / GIB:.1f} GiB; a chapter may hold 3.")
         inputs = self.project.inputs(self.cells, trace)
+        inputs |= dict.fromkeys(self.project.touched(inputs, began), UNKNOWN)
         told = {"execution_seconds": seconds, "inputs": inputs, "peak": trace.peak}
         bundle = CacheBundleIn(self.notebook, str(self.path), data=told)
         self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
@@ -217,8 +218,8 @@ class Book:
             Whether all succeeded.
         """
         order = sorted(wanted, key=lambda c: -self.known.get(c.name, (0.0, 0))[0])
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            done = list(pool.map(self._attempt, order))
+        pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        done = list(pool.map(self._attempt, order))
         self.costs.write_text(json.dumps(self.known, indent=1))
         return all(done)
 
@@ -257,7 +258,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  {chapter.name}: {shortened(reasons)}", flush=True)
     if options.list:
         return 0
-    return 0 if book.execute([chapter for chapter, _ in stale]) else 1
+    try:
+        return 0 if book.execute([chapter for chapter, _ in stale]) else 1
+    except KeyboardInterrupt:  # without waiting for the chapters that run; their kernels end too
+        print("Stopped. What is executed is kept: make book goes on.", file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 if __name__ == "__main__":

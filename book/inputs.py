@@ -88,6 +88,10 @@ class Package(Code):
         self._modules[name] = Module(name, ast.Module([*imports, *cells], []), is_package=False)
         return f"{name}.cells"
 
+    def path_of(self, module: str) -> Path | None:
+        """A module's file, None if there is none."""
+        return self._path(module)
+
     def holds(self, module: str) -> bool:
         """Whether there is a file for a module."""
         return self._path(module) is not None
@@ -201,6 +205,23 @@ class Project:
         """Whether there is a file, a folder or nothing."""
         there = self.root / path
         return "file" if there.is_file() else "folder" if there.is_dir() else "absent"
+
+    def touched(self, inputs: Inputs, since: float) -> list[str]:
+        """The inputs whose files have changed since a time: a run may have read what they were.
+
+        Args:
+            inputs: What `inputs` returns.
+            since: Seconds since the epoch. A file's change of status is compared, which a copy
+                with the times of the original has too.
+        """
+        found = []
+        for name in inputs:
+            kind, _, what = name.partition(" ")
+            path = self.package.path_of(what.partition(":")[0]) if kind == "code" else None
+            path = self.root / what if kind in {"file", "folder"} else path
+            if path is not None and path.exists() and path.stat().st_ctime >= since:
+                found.append(name)
+        return found
 
     def now(self, recorded: Inputs, cells: Iterable[str]) -> dict[str, str]:
         """The present state of what was recorded for a chapter; its code is followed afresh."""

@@ -21,6 +21,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partialmethod
+from importlib.util import source_from_cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -81,6 +82,15 @@ class Log:
             if inside.partition(os.sep)[0] not in {"..", *FOREIGN}:
                 self.write(kind, Path(inside).as_posix())
 
+    def module(self, path: object) -> None:
+        """Add the source of a module that is imported, unless it is one of `gnuq`.
+
+        A helper beside a chapter counts as a file; of `gnuq`, the code that is reached counts.
+        """
+        text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        if not Path(os.path.abspath(text)).is_relative_to(self.root / "gnuq"):
+            self.path("file", source_from_cache(text) if text.endswith(".pyc") else text)
+
 
 def reads(mode: object, flags: object) -> bool:
     """Whether a file is opened for reading only."""
@@ -114,8 +124,9 @@ def watch(log: Log) -> None:
             log.write("program", _command(event, arguments))
         elif event in {"open", "os.listdir", "os.scandir"}:
             if for_python_itself(sys._getframe(1)):
-                return
-            if event != "open":
+                if event == "open":
+                    log.module(arguments[0])
+            elif event != "open":
                 log.path("folder", arguments[0] if arguments[0] is not None else ".")
             elif reads(*arguments[1:3]):
                 log.path("file", arguments[0])
@@ -151,7 +162,8 @@ def run(arguments: list[str], folder: str, log: str, root: str) -> None:
     """
     os.setsid()  # the kernel is interrupted as a group, without its server
     os.chdir(folder)
-    sys.path[:] = [path for path in sys.path if path != str(ROOT / "book")]
+    # This repository's gnuq, whichever one is installed, and not the build's own modules.
+    sys.path[:] = [root, *(path for path in sys.path if path != str(ROOT / "book"))]
     for name in [name for name in sys.modules if name.partition(".")[0] == "gnuq"]:
         del sys.modules[name]  # the build imports some; a chapter that does too must be seen to
     without_bars()

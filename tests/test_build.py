@@ -34,6 +34,7 @@ FILES = {
     "gnuq/d.py": "registered = []\nregistered.append(1)\n\n\ndef plugged():\n    return 5\n",
     "data/table.csv": "1,2\n",
     "data/more/one.csv": "1\n",
+    "helper.py": "help = 1\n",
 }
 TRACE = Trace(
     files=frozenset({"data/table.csv"}),
@@ -150,7 +151,7 @@ import kernel
 from pathlib import Path
 sys.path.insert(0, {root!r})
 kernel.watch(kernel.Log(Path({log!r}), Path({root!r})))
-import gnuq.a
+import gnuq.a, helper
 open({root!r} + "/data/table.csv").close()
 os.close(os.open({root!r} + "/data/more/one.csv", os.O_RDONLY))
 open({root!r} + "/written.txt", "w").close()
@@ -177,6 +178,7 @@ def test_a_kernel_logs_what_it_reads_and_nothing_else(project: Path, tmp_path: P
         "data/table.csv",
         "data/more/one.csv",
         "gnuq/a.py",
+        "helper.py",
     }
     assert {"data", "data/more"} <= {what for kind, what in found if kind == "folder"}
     assert {"data/absent.csv", "data/more"} <= {what for kind, what in found if kind == "path"}
@@ -293,6 +295,22 @@ def test_a_kernel_shows_no_progress_bar(book: Callable[..., execute.Book]) -> No
     found = notebook.cells[-1].outputs
     assert [output.name for output in found] == ["stdout"] * len(found)
     assert "".join(output.text for output in found) == "3\n3\n"
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [("data/table.csv", "file data/table.csv"), ("gnuq/c.py", "code gnuq.c:factor")],
+)
+def test_what_is_edited_while_a_chapter_runs_is_not_taken_for_what_it_read(
+    book: Callable[..., execute.Book], project: Path, edit: str, named: str
+) -> None:
+    """The chapter edits the file itself, after it has read it; so might an author meanwhile."""
+    cell = "open('data/table.csv').close()\nfrom gnuq.a import f\nf(1)\nfrom pathlib import Path\n"
+    cell += f"Path({edit!r}).write_text('factor = 9\\n')"
+    made = book(cell)
+    assert made.execute(made.chapters)
+    (stale,) = [reasons for chapter, reasons in book(cell).stale() if chapter.name == "two"]
+    assert named in stale
 
 
 def test_every_build_has_the_same_environment(monkeypatch: pytest.MonkeyPatch) -> None:

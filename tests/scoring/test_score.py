@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers as T
@@ -146,6 +147,16 @@ def test_batches_are_sorted_and_fit_the_budget(llama: Any) -> None:
     assert found == [[0], [2], [1], [3]]
     assert list(batches(llama, tiny.EXAMPLES, lambda: 1e12)) == [[0, 2, 1, 3]]
     assert budget_of(llama, 0.5) == 2**29
+
+
+@pytest.mark.parametrize(("free", "budget"), [(2**31, 2**29), (2**40, 2**30)])
+def test_by_default_a_batch_takes_of_what_is_free(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, free: int, budget: int
+) -> None:
+    """A quarter of it, whatever the machine has, and never more than a GiB."""
+    memory = psutil.virtual_memory()._replace(available=free)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert budget_of(llama, None) == budget
 
 
 def test_the_estimate_of_memory_is_near_what_a_pass_keeps(llama: Any) -> None:

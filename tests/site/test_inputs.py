@@ -139,12 +139,12 @@ def test_every_file_has_a_decision_that_the_trace_confirms() -> None:
     decided: dict[str, set[str]] = {path: set() for path in used}
     for name in CHAPTERS:
         package = Project(ROOT).package
-        files = {package._path(module) for module in imported(name)}
+        files = {package.path_of(module) for module in imported(name)}
         for path in [*opened(name), *(f.relative_to(ROOT).as_posix() for f in files if f)]:
             used.get(path, set()).add(name)
         for what in recorded(name):
             kind, _, state = what.partition(" ")
-            there = package._path(state.partition(":")[0]) if kind == "code" else ROOT / state
+            there = package.path_of(state.partition(":")[0]) if kind == "code" else ROOT / state
             if kind in {"code", "file"} and there is not None and there.is_relative_to(ROOT):
                 decided.get(there.relative_to(ROOT).as_posix(), set()).add(name)
     python = {path for path in used if path.endswith(".py")}
