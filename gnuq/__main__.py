@@ -168,7 +168,12 @@ def _qa_options(qa: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; errors that a user can mend are told in one line."""
+    """Run one command; errors that a user can mend are told in one line.
+
+    Returns:
+        The exit status: 0 if all is well, 1 if the command found something wrong (as `check` does)
+        or could not do part of its work, 2 if it could do nothing, 130 if it was stopped.
+    """
     options = parser().parse_args(arguments)
     try:
         status: int = options.work(options)
@@ -177,6 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"python -m gnuq {options.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        told = "stopped; what was finished is kept, and the same command goes on from there."
+        print(f"\npython -m gnuq {options.command}: {told}", file=sys.stderr)
+        return 130
     return status
 
 

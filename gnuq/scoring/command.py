@@ -36,7 +36,13 @@ def main(options: argparse.Namespace) -> int:
         return _file(options) if options.input else _question(options)
     except (ScoreError, ModelError, UnsupportedModuleError) as error:
         print(f"python -m gnuq score: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(
+            f"python -m gnuq score: {error.strerror or error} ({error.filename or options.output})."
+            " What is scored is kept: free space or mend it, and run the same command again.",
+            file=sys.stderr,
+        )
+    return 2
 
 
 def _fit_together(options: argparse.Namespace) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +16,7 @@ import pytest
 
 from gnuq.__main__ import main
 from gnuq.language_models import Loaded
-from gnuq.scoring import command, report
+from gnuq.scoring import command, files, report
 from tests import tiny
 
 QUESTION = ["score", "--question", "what is the capital of France"]
@@ -117,6 +119,64 @@ def test_what_cannot_be_done_is_told_in_one_line(
     found = capsys.readouterr().err
     assert found.startswith("python -m gnuq score: ")
     assert told in found
+    assert found.count("\n") == 1
+
+
+def many_lines(folder: Path) -> list[str]:
+    """The command for a file of three chunks, after `files.CHUNK` was set to one."""
+    source = folder / "in.jsonl"
+    lines = [{"question": "what is", "answer": answer} for answer in ("Paris", "yes", "no")]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    return ["score", "--input", str(source), "--output", str(folder / "out.parquet")]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out.parts"), 2, "No space left on dev"),
+        (KeyboardInterrupt(), 130, "stopped; what was finished is kept"),
+    ],
+)
+def test_what_stops_a_run_is_told_in_one_line_and_keeps_what_is_done(
+    capsys: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    told: str,
+) -> None:
+    """A full disk or Ctrl-C after the first of three parts; the same command then finishes."""
+    write, written = files.write_whole, []
+
+    def fails(path: Path, content: bytes) -> None:
+        if written:
+            raise error
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(files, "CHUNK", 1)
+    monkeypatch.setattr(files, "write_whole", fails)
+    assert main(many_lines(tmp_path)) == status
+    found = capsys.readouterr().err.strip().splitlines()[-1]
+    assert found.startswith("python -m gnuq score: ")
+    assert told in found
+    assert not (tmp_path / "out.parquet").exists()
+    assert written[0].exists()
+    first = written[0].stat().st_mtime_ns
+    monkeypatch.setattr(files, "write_whole", write)
+    monkeypatch.setattr(files, "shutil", SimpleNamespace(rmtree=lambda _: None))
+    assert main(many_lines(tmp_path)) == 0
+    assert written[0].stat().st_mtime_ns == first
+    assert len(pd.read_parquet(tmp_path / "out.parquet")) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody may write to")
+def test_an_output_that_cannot_be_written_is_told_in_one_line(capsys: Any, tmp_path: Path) -> None:
+    command = many_lines(tmp_path)
+    assert main([*command[:-1], "/proc/self/out.parquet"]) == 2
+    found = capsys.readouterr().err
+    assert found.startswith("python -m gnuq score: ")
+    assert "/proc/self" in found
     assert found.count("\n") == 1
 
 
