@@ -11,16 +11,22 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import check_site
+from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "_build"
 SITE = OUTPUT / "html"
+REJECTED = OUTPUT / "html.rejected"
 ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\s*")
-CALLS = "trace=open,openat,chdir"
+#: What the build takes over from the user's environment, beside GNUQ_*: where things lie, and what
+#: some processors need for right results.
+KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+CALLS = "trace=open,openat,clone,clone3,fork,vfork"
 LIVE = ROOT / "gnuq" / "widgets" / "live"
 
 
@@ -29,8 +35,8 @@ def environment() -> dict[str, str]:
     home = OUTPUT / "home"
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     # A kernel, package or setting of the user's own must neither be used nor written to.
-    dropped = ("JUPYTER", "IPYTHON", "PYTHON", "XDG_", "MPL", "PYTENSOR_", "NUMBA_", "OMP_", "MKL_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    kept = {key: value for key, value in os.environ.items() if key.startswith("GNUQ_")}
+    kept |= {key: os.environ[key] for key in KEPT if key in os.environ}
     kept.pop("GNUQ_TRACE", None)
     models = os.environ.get("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
     # One thread each: as many chapters run at a time as there are cores, and a number must not
@@ -53,14 +59,15 @@ def environment() -> dict[str, str]:
     return kept | threads | bars | ours
 
 
-def run(script: str, *before: str) -> int:
+def run(script: str, *, before: Sequence[str] = (), options: Sequence[str] = ()) -> int:
     """Run a script of this folder in the build's environment; return its exit status.
 
     Args:
         script: Its name.
         before: What stands before the command.
+        options: What stands after it.
     """
-    command = [*before, sys.executable, str(ROOT / "book" / script)]
+    command = [*before, sys.executable, str(ROOT / "book" / script), *options]
     return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
 
 
@@ -69,10 +76,10 @@ def tracer() -> list[str]:
 
     Only where GNUQ_TRACE=1 asks for it: it needs Linux and strace.
     """
-    if os.environ.get("GNUQ_TRACE") != "1":
-        return []
     calls = OUTPUT / "calls"
     shutil.rmtree(calls, ignore_errors=True)
+    if os.environ.get("GNUQ_TRACE") != "1":
+        return []
     calls.mkdir(parents=True)
     (calls / "begun").touch()
     return ["strace", "-ff", "--seccomp-bpf", "-qq", "-y", "-e", CALLS, "-o", str(calls / "of")]
@@ -114,9 +121,9 @@ def drop_second_icons() -> None:
         page.write_text(ICONS.sub("", text), encoding="utf-8")
 
 
-def main() -> int:
-    """Build and check; return 0 if the site is good."""
-    status = run("execute.py", *tracer()) or run("render.py")
+def make() -> int:
+    """Execute, render and check; return 0 if the site is good."""
+    status = run("execute.py", before=tracer()) or run("render.py")
     if status != 0:
         print("\nThe book was not built: see the first error above.", file=sys.stderr)
         return status
@@ -125,6 +132,27 @@ def main() -> int:
     offer_clean_notebooks()
     drop_second_icons()
     return check_site.main([str(SITE)])
+
+
+def main() -> int:
+    """Build, alone; a site that is not good, or not finished, is put aside."""
+    OUTPUT.mkdir(exist_ok=True)
+    status = 130
+    try:
+        with FileLock(OUTPUT / "lock", timeout=0):
+            try:
+                status = make()
+            finally:
+                if status != 0 and SITE.exists():
+                    shutil.rmtree(REJECTED, ignore_errors=True)
+                    SITE.rename(REJECTED)
+                    print(f"What there is of the site is in {REJECTED}.", file=sys.stderr)
+    except Timeout:
+        print("Another build is under way here; wait for it, or stop it.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ Usage: python book/execute.py [--list]   (the second only says what would be exe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -24,15 +26,16 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import build
 import yaml
 from inputs import UNKNOWN, Project, Trace, changed
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
+from jupyter_cache.cache.db import NbCacheRecord
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import KernelProvisionerFactory
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "_build" / ".jupyter_cache"
@@ -42,6 +45,7 @@ GIB = 2**30
 LARGEST = 3 * GIB  # what one kernel may hold
 TOGETHER = 4 * GIB  # what all may hold beside the warm process
 USUAL = 3 * GIB // 2  # what a chapter is taken to hold until it has run once
+WRITING = threading.RLock()  # held while the cache is changed
 
 
 @dataclass
@@ -77,11 +81,20 @@ class Chapter:
 
     @property
     def record(self) -> Any | None:
-        """What the cache has of these very cells, None if nothing."""
+        """What the cache has of these very cells, None if nothing that can be read.
+
+        A record of a build that was killed, or for whose outputs the disk was full, is removed.
+        """
         try:
-            return self.cache.match_cache_notebook(self.notebook)
+            found = self.cache.match_cache_notebook(self.notebook)
         except KeyError:
             return None
+        try:
+            self.cache.get_cache_bundle(found.pk)
+        except (KeyError, OSError, ValueError):  # what is no JSON is a ValueError too
+            self._remove(found)
+            return None
+        return found
 
     def reasons(self) -> list[str]:
         """Why it must be executed: the inputs that have changed; empty if none has."""
@@ -89,12 +102,22 @@ class Chapter:
         if record is None:
             return ["its cells"]
         before = record.data.get("inputs", {})
-        return list(changed(before, self.project.now(before, self.cells)))
+        return list(changed(before, self._named(self.project.now(before, self.cells))))
+
+    def _named(self, inputs: dict[str, str]) -> dict[str, str]:
+        """Inputs with the chapter's own name: it decides the folder in which its cells run."""
+        return inputs | {"chapter": self.name}
 
     def forget(self) -> None:
         """Take it out of the cache: what is kept there was made from other inputs."""
         if (record := self.record) is not None:
-            self.cache.remove_cache(record.pk)
+            self._remove(record)
+
+    def _remove(self, record: Any) -> None:
+        """The record first: one without its file would be taken for an executed chapter."""
+        with WRITING:
+            NbCacheRecord.remove_records([record.pk], self.cache.db)
+            shutil.rmtree(self.cache.path / "executed" / record.hashkey, ignore_errors=True)
 
     def execute(self) -> tuple[float, int]:
         """Execute it and keep it, with its inputs; return seconds and bytes of memory.
@@ -104,9 +127,10 @@ class Chapter:
             CellTimeoutError: A cell took too long.
             DeadKernelError: The kernel died.
             MemoryError: It held more than a chapter may.
+            ValueError: Its log is not whole, or its imports cannot be told apart.
         """
         log = LOGS / f"{self.name.replace('/', '.')}.jsonl"
-        start, began = time.perf_counter(), time.time()
+        start = time.perf_counter()
         client = NotebookClient(
             self.notebook,
             km=_manager(log),
@@ -118,11 +142,12 @@ class Chapter:
         seconds, trace = time.perf_counter() - start, Trace.read(log)
         if trace.peak > LARGEST:
             raise MemoryError(f"it held {trace.peak / GIB:.1f} GiB; a chapter may hold 3.")
-        inputs = self.project.inputs(self.cells, trace)
-        inputs |= dict.fromkeys(self.project.touched(inputs, began), UNKNOWN)
+        inputs = self._named(self.project.inputs(self.cells, trace))
+        inputs |= dict.fromkeys(self.project.touched(inputs), UNKNOWN)
         told = {"execution_seconds": seconds, "inputs": inputs, "peak": trace.peak}
         bundle = CacheBundleIn(self.notebook, str(self.path), data=told)
-        self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        with WRITING:
+            self.cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
         return seconds, trace.peak
 
 
@@ -131,6 +156,7 @@ def _manager(log: Path) -> AsyncKernelManager:
     entry = EntryPoint("forked", "kernel:Forked", KernelProvisionerFactory.GROUP_NAME)
     KernelProvisionerFactory.provisioners[entry.name] = entry
     manager = AsyncKernelManager(kernel_name="python3")
+    manager.shutdown_wait_time = 60  # seconds; a kernel that is killed leaves half a log
     config = {"log_file": str(log)}
     manager.kernel_spec.metadata = {
         "kernel_provisioner": {"provisioner_name": entry.name, "config": config}
@@ -145,8 +171,15 @@ def pages(root: Path) -> list[Path]:
         root: The repository.
     """
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    names = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-    return [root / f"{name}.md" for name in names]
+    return [root / f"{name}.md" for name in _files(toc)]
+
+
+def _files(toc: Any) -> Iterator[str]:
+    """The pages in a table of contents, however deep."""
+    if isinstance(toc, dict):
+        yield from (toc[key] for key in ("root", "file") if key in toc)
+    for below in toc.values() if isinstance(toc, dict) else toc if isinstance(toc, list) else ():
+        yield from _files(below)
 
 
 def chapters(root: Path, cache: Path) -> list[Chapter]:
@@ -201,8 +234,9 @@ class Book:
     def __init__(self, cache: Path) -> None:
         cache.mkdir(parents=True, exist_ok=True)
         self.chapters, self.costs = chapters(ROOT, cache), cache / "costs.json"
-        known = self.costs.read_text() if self.costs.exists() else "{}"
-        self.known: dict[str, tuple[float, int]] = json.loads(known)
+        self.known: dict[str, tuple[float, int]] = {}
+        with contextlib.suppress(OSError, ValueError):  # a first build, or one that was cut off
+            self.known = json.loads(self.costs.read_text(encoding="utf-8"))
         self.memory, self.lock = Memory(), threading.Lock()
 
     def stale(self) -> Iterator[tuple[Chapter, list[str]]]:
@@ -220,16 +254,19 @@ class Book:
         order = sorted(wanted, key=lambda c: -self.known.get(c.name, (0.0, 0))[0])
         pool = ThreadPoolExecutor(os.cpu_count() or 1)
         done = list(pool.map(self._attempt, order))
-        self.costs.write_text(json.dumps(self.known, indent=1))
+        part = self.costs.with_suffix(".part")
+        part.write_text(json.dumps(self.known, indent=1), encoding="utf-8")
+        part.replace(self.costs)
         return all(done)
 
     def _attempt(self, chapter: Chapter) -> bool:
-        taken = self.memory.take(self.known.get(chapter.name, (0.0, USUAL))[1])
+        taken = self.memory.take(self.known.get(chapter.name, (0.0, 0))[1] or USUAL)
         try:
             chapter.forget()
             seconds, peak = chapter.execute()
-        except (CellExecutionError, CellTimeoutError, DeadKernelError, MemoryError) as error:
-            print(f"\n{chapter.name}: not executed\n{error}", file=sys.stderr, flush=True)
+        except Exception as error:  # the other chapters go on
+            told = f"{chapter.name}: not executed\n{type(error).__name__}: {error}"
+            print(f"\n{told}", file=sys.stderr, flush=True)
             return False
         finally:
             self.memory.give(taken)
@@ -250,6 +287,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Execute the chapters whose inputs have changed.")
     parser.add_argument("--list", action="store_true", help="only say which, and why")
     options = parser.parse_args(arguments)
+    if os.environ.get("GNUQ_BOOK") != "1":  # by hand: the build's environment, and no other
+        return build.run("execute.py", options=["--list"] if options.list else [])
     LOGS.mkdir(parents=True, exist_ok=True)
     book = Book(CACHE)
     stale = list(book.stale())
@@ -262,7 +301,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if book.execute([chapter for chapter, _ in stale]) else 1
     except KeyboardInterrupt:  # without waiting for the chapters that run; their kernels end too
         print("Stopped. What is executed is kept: make book goes on.", file=sys.stderr, flush=True)
-        os._exit(130)
+        with WRITING:
+            os._exit(130)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 Its code: the cells name functions of `gnuq`, these name others, and the syntax trees of all that is
 reached are hashed, definition by definition, without comments and docstrings (`gnuq.fingerprint`).
-Its files: what a run opened, listed or looked for below the repository (`kernel.py`). Its packages:
-the lock file and the Python version. A chapter whose inputs are all as they were when it ran has
-the outputs that it had; one with any that has changed is executed again, and the build says which.
+Its files: what a run opened, listed or looked for below the repository (`kernel.py`). Its base: the
+Python, the packages that are installed, the environment and the build's own code. A chapter whose
+inputs are all as they were when it ran has the outputs that it had; one with any that has changed
+is executed again, and the build says which.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 from gnuq.fingerprint import Code
@@ -27,7 +31,10 @@ from gnuq.fingerprint.source import Module
 CHAPTER = "chapter"  # the name of the module that a chapter's cells make together
 COMMIT = "git rev-parse HEAD"
 UNKNOWN = "unknown"
-PACKAGES = ("requirements.lock", "requirements-models.txt")
+#: The build's own code, which decides how a kernel runs.
+BUILD = ("book/build.py", "book/execute.py", "book/inputs.py", "book/kernel.py")
+#: Variables that say where something lies, and change no output.
+PLACES = {"HF_HOME", "HOME", "PATH", "PYTHONPATH", "TMPDIR"}
 KINDS = ("file", "folder", "path", "module", "program")  # of a log's lines, as `Trace` has them
 Inputs = Mapping[str, str]  # what → its state
 
@@ -79,10 +86,21 @@ class Package(Code):
 
         Returns:
             The dotted name of that function.
+
+        Raises:
+            ValueError: one name is imported from two places: which of them a cell means is only
+                known when it runs.
         """
         name = f"{CHAPTER}{hashlib.sha256(source.encode()).hexdigest()}"
         body = ast.parse(source).body
         imports = [s for s in body if isinstance(s, ast.Import | ast.ImportFrom)]
+        bound = sorted(set(Module(name, ast.Module(imports, []), False).imported(imports)))
+        for (one, target), (other, second) in pairwise(bound):
+            if one == other:
+                raise ValueError(
+                    f"cells: {one} is imported from {'.'.join(target)} and from "
+                    f"{'.'.join(second)}; import one of them by another name."
+                )
         cells = ast.parse("def cells(): pass").body
         cells[0].body += [s for s in body if s not in imports]  # type: ignore[attr-defined]
         self._modules[name] = Module(name, ast.Module([*imports, *cells], []), is_package=False)
@@ -108,14 +126,16 @@ class Package(Code):
 
 
 class Project:
-    """The repository as it is now; nothing is read twice.
+    """The repository as it is when this is made; nothing is read twice.
 
     Args:
         root: Its folder.
     """
 
     def __init__(self, root: Path) -> None:
+        self.began = time.time()  # before anything is read
         self.root = root
+        self.base, self.commit = base(root), commit(root)
         self.package = Package(root)
         self.file = cache(self._file)
 
@@ -128,11 +148,11 @@ class Project:
 
         Returns:
             `code module:name`, `module name`, `file path`, `folder path`, `path path`,
-            `program name` and `packages` → a hash, or a word.
+            `program name` and `base` → a hash, or a word.
         """
         reached = self.reached(cells, trace.modules)
         return {
-            "packages": self.packages(),
+            "base": self.base,
             **{f"code {name}": tree for name, tree in reached.items()},
             **{f"module {name}": self.module(name) for name in trace.modules},
             **{f"file {path}": self.file(path) for path in trace.files},
@@ -165,12 +185,6 @@ class Project:
             **{f"{module}:import": self.package.imports(module)[:16] for module in modules},
         }
 
-    def packages(self) -> str:
-        """The Python and the packages of the lock file, and the variables that `gnuq` reads."""
-        told = [sys.version, *(self.file(name) for name in PACKAGES)]
-        told += [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("GNUQ_")]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
-
     def _file(self, path: str) -> str:
         """A file's content, or that it is not there."""
         try:
@@ -192,36 +206,41 @@ class Project:
         return "module" if self.package.holds(name) else "absent"
 
     def program(self, command: str) -> str:
-        """What a program would say, for the one whose answer can be asked for; of others nothing.
+        """What a program would say, for the one whose answer is known; of others nothing.
 
         What a program reads is not seen, so that a chapter that starts one is always executed.
         """
-        if command != COMMIT:
-            return UNKNOWN
-        asked = subprocess.run(command.split(), cwd=self.root, capture_output=True, check=False)
-        return asked.stdout.decode().strip() or "no commit"
+        return self.commit if command == COMMIT else UNKNOWN
 
     def path(self, path: str) -> str:
         """Whether there is a file, a folder or nothing."""
         there = self.root / path
         return "file" if there.is_file() else "folder" if there.is_dir() else "absent"
 
-    def touched(self, inputs: Inputs, since: float) -> list[str]:
-        """The inputs whose files have changed since a time: a run may have read what they were.
+    def touched(self, inputs: Inputs) -> list[str]:
+        """The inputs that may have changed since this was made: a run may have read other ones.
+
+        A file's change of status is compared, which a copy with the times of the original has too.
+        What is not there may have been: then its folder, below `data/`, has changed.
 
         Args:
             inputs: What `inputs` returns.
-            since: Seconds since the epoch. A file's change of status is compared, which a copy
-                with the times of the original has too.
         """
-        found = []
-        for name in inputs:
-            kind, _, what = name.partition(" ")
-            path = self.package.path_of(what.partition(":")[0]) if kind == "code" else None
-            path = self.root / what if kind in {"file", "folder"} else path
-            if path is not None and path.exists() and path.stat().st_ctime >= since:
-                found.append(name)
-        return found
+        return [name for name in inputs if self._touched(*name.partition(" ")[::2])]
+
+    def _touched(self, kind: str, what: str) -> bool:
+        if kind == "code":
+            path = self.package.path_of(what.partition(":")[0])
+        elif kind in {"file", "folder", "path"}:
+            path = self.root / what
+        else:
+            return False
+        if path is None or (kind == "path" and path.is_dir()):
+            return False
+        if not path.exists():
+            folder = next(one for one in path.parents if one.exists())
+            path = folder if folder.is_relative_to(self.root / "data") else None
+        return path is not None and path.stat().st_ctime >= self.began
 
     def now(self, recorded: Inputs, cells: Iterable[str]) -> dict[str, str]:
         """The present state of what was recorded for a chapter; its code is followed afresh."""
@@ -230,6 +249,26 @@ class Project:
             kind, _, what = name.partition(" ")
             kinds[kind].add(what)
         return self.inputs(cells, Trace(*(frozenset(kinds[kind]) for kind in KINDS)))
+
+
+def base(root: Path) -> str:
+    """A hash of what every chapter depends on: Python, packages, environment, the build itself.
+
+    Args:
+        root: The repository.
+    """
+    installed = {f"{found.name}=={found.version}" for found in metadata.distributions()}
+    variables = {f"{k}={v}" for k, v in os.environ.items() if k not in PLACES}
+    scripts = [(root / name).read_bytes() for name in BUILD if (root / name).is_file()]
+    told = [sys.version, *sorted(installed), *sorted(variables)]
+    told += [hashlib.sha256(script).hexdigest() for script in scripts]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def commit(root: Path) -> str:
+    """The commit that is checked out, or that there is none."""
+    asked = subprocess.run(COMMIT.split(), cwd=root, capture_output=True, check=False)
+    return asked.stdout.decode().strip() or "no commit"
 
 
 def changed(before: Inputs, now: Inputs) -> Iterator[str]:

@@ -6,13 +6,14 @@ Before a kernel runs its first cell it begins to log, a line each, whatever the 
 the repository: files opened, folders listed, paths looked for, modules of `gnuq` imported, programs
 started; at the end, its peak memory. `inputs.py` turns the log into what the outputs depend on.
 
-Python reports what it opens and lists by audit events; `os.stat`, which has none, is wrapped. A
-library that opens files by itself is not seen: `tests/site/test_inputs.py` compares with the
-system calls.
+Python reports what it opens and lists by audit events; `os.stat` and its kin, which have none, are
+wrapped. A library that opens files by itself is not seen: `tests/site/test_inputs.py` compares with
+the system calls.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import multiprocessing
@@ -40,7 +41,7 @@ SHARED = (
 )  # fmt: skip
 #: Who reads modules and lists where modules may be.
 IMPORTERS = {"importlib", "_frozen_importlib_external", "importlib_metadata", "zipfile"}
-#: Who reads lines of source for others, most often for a traceback that nobody sees.
+#: Who reads lines of source for a traceback; PyTensor keeps one with each variable, unseen.
 QUOTERS = {"linecache", "tokenize"}
 LONGEST = 1024  # characters of a path; IPython asks of any text whether it is a file
 PROGRAMS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
@@ -82,36 +83,36 @@ class Log:
             if inside.partition(os.sep)[0] not in {"..", *FOREIGN}:
                 self.write(kind, Path(inside).as_posix())
 
-    def module(self, path: object) -> None:
-        """Add the source of a module that is imported, unless it is one of `gnuq`.
+    def imported(self, path: object) -> None:
+        """Add what is read for Python itself: a module of `gnuq` by its name, else a file.
 
-        A helper beside a chapter counts as a file; of `gnuq`, the code that is reached counts.
+        What code of `gnuq` is reached is followed by name; a helper beside a chapter, and data that
+        a package holds, count as files.
         """
         text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
-        if not Path(os.path.abspath(text)).is_relative_to(self.root / "gnuq"):
-            self.path("file", source_from_cache(text) if text.endswith(".pyc") else text)
+        file = Path(os.path.abspath(source_from_cache(text) if text.endswith(".pyc") else text))
+        if file.is_relative_to(self.root / "gnuq") and file.suffix == ".py":
+            parts = file.relative_to(self.root).with_suffix("").parts
+            self.write("module", ".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+        else:
+            self.path("file", file)
 
 
 def reads(mode: object, flags: object) -> bool:
-    """Whether a file is opened for reading only."""
+    """Whether what a file holds may be read from it."""
     if isinstance(mode, str):
-        return not set(mode) & set("wax+")
-    return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_RDWR)
+        return not set(mode) & set("wax")
+    return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_TRUNC)
 
 
-def for_python_itself(frame: FrameType | None) -> bool:
-    """Whether a frame opens a module's file to import it, or its source for a traceback.
+def for_python_itself(frame: FrameType) -> bool:
+    """Whether a frame reads a module to import it, or lines of source for a traceback."""
+    return frame.f_globals.get("__name__", "").partition(".")[0] in IMPORTERS
 
-    What code a module holds is followed by name (`inputs.py`); whoever asks for its text, as
-    `inspect.getsource` does, gets what a page may show.
-    """
-    quoted = False
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "").partition(".")[0]
-        if name not in QUOTERS:
-            return name in IMPORTERS or (quoted and name != "inspect")
-        quoted, frame = True, frame.f_back
-    return False
+
+def for_traceback(frame: FrameType) -> bool:
+    """Whether a frame reads lines of source, which `inspect` asks for elsewhere (`watch`)."""
+    return frame.f_globals.get("__name__", "") in QUOTERS
 
 
 def watch(log: Log) -> None:
@@ -123,16 +124,25 @@ def watch(log: Log) -> None:
         elif event in PROGRAMS:
             log.write("program", _command(event, arguments))
         elif event in {"open", "os.listdir", "os.scandir"}:
-            if for_python_itself(sys._getframe(1)):
+            frame = sys._getframe(1)
+            if for_python_itself(frame):
                 if event == "open":
-                    log.module(arguments[0])
+                    log.imported(arguments[0])
             elif event != "open":
                 log.path("folder", arguments[0] if arguments[0] is not None else ".")
-            elif reads(*arguments[1:3]):
+            elif reads(*arguments[1:3]) and not for_traceback(frame):
                 log.path("file", arguments[0])
 
     sys.addaudithook(note)
-    os.stat = _noted(os.stat, log)
+    for name in ("stat", "lstat", "access"):
+        setattr(os, name, _noted(getattr(os, name), log))
+    find = inspect.findsource  # what getsource and its kin call; the lines may come from a cache
+
+    def noted(subject: Any) -> Any:
+        log.path("file", inspect.getsourcefile(subject))
+        return find(subject)
+
+    inspect.findsource = noted
 
 
 def _command(event: str, arguments: tuple[Any, ...]) -> str:
@@ -143,10 +153,10 @@ def _command(event: str, arguments: tuple[Any, ...]) -> str:
     return given if isinstance(given, str) else " ".join(map(os.fsdecode, given))
 
 
-def _noted(stat: Callable[..., os.stat_result], log: Log) -> Callable[..., os.stat_result]:
-    def noted(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+def _noted(function: Callable[..., Any], log: Log) -> Callable[..., Any]:
+    def noted(path: Any, *arguments: Any, **options: Any) -> Any:
         log.path("path", path)
-        return stat(path, *arguments, **options)
+        return function(path, *arguments, **options)
 
     return noted
 

@@ -21,7 +21,8 @@ SITE = ROOT / "_build" / "html"
 
 def main() -> int:
     """Render, with warnings as errors; return 0 if all went well."""
-    missing = [chapter.name for chapter in chapters(ROOT, CACHE) if chapter.record is None]
+    records = {chapter.name: chapter.record for chapter in chapters(ROOT, CACHE)}
+    missing = [name for name, record in records.items() if not (record and record.data)]
     if missing:  # Sphinx would execute them itself, and nobody would know what they read
         print(f"Not executed: {', '.join(missing)}. Run book/execute.py first.", file=sys.stderr)
         return 1

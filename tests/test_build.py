@@ -9,8 +9,10 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,13 +21,13 @@ from gnuq.artefacts import ROOT
 sys.path.insert(0, str(ROOT / "book"))
 import build
 import execute
+import inputs
 import kernel
 from inputs import UNKNOWN, Inputs, Project, Trace, changed
 
 CELLS = ["import gnuq\nfrom gnuq.a import f", "y = f(2)", "from gnuq import b\nb.table['x']"]
 FILES = {
-    "requirements.lock": "numpy==2\n",
-    "requirements-models.txt": "",
+    "book/kernel.py": "threads = 1\n",
     "gnuq/__init__.py": "",
     "gnuq/a.py": "from gnuq.c import factor\n\n\ndef f(x):\n    return g(x)\n\n\n"
     "def g(x):\n    return factor * x\n\n\ndef h(x):\n    return x\n",
@@ -42,6 +44,12 @@ TRACE = Trace(
     paths=frozenset({"data/absent.csv"}),
     modules=frozenset({"gnuq", "gnuq.a", "gnuq.b", "gnuq.c", "gnuq.d"}),
 )
+
+
+@pytest.fixture(autouse=True)
+def _one_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest changes a variable between a fixture and its test."""
+    monkeypatch.setattr(inputs, "PLACES", inputs.PLACES | {"PYTEST_CURRENT_TEST"})
 
 
 @pytest.fixture
@@ -88,7 +96,7 @@ def test_nothing_changed(project: Path, before: Inputs) -> None:
         (lambda root: (root / "data/table.csv").unlink(), "file data/table.csv"),
         (put("data/more/two.csv", ""), "folder data/more"),
         (put("data/absent.csv", ""), "path data/absent.csv"),
-        (put("requirements.lock", "numpy==3\n"), "packages"),
+        (put("book/kernel.py", "threads = 2\n"), "base"),
     ],
 )
 def test_what_a_chapter_reaches_is_named_when_it_changes(
@@ -119,6 +127,48 @@ def test_what_a_chapter_does_not_reach_changes_nothing(
 ) -> None:
     change(project)
     assert list(changed(before, Project(project).now(before, CELLS))) == []
+
+
+def test_what_is_installed_counts_and_not_what_a_file_says(
+    project: Path, before: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [SimpleNamespace(name="numpy", version="3")]
+    monkeypatch.setattr(inputs.metadata, "distributions", lambda: found)
+    assert list(changed(before, Project(project).now(before, CELLS))) == ["base"]
+
+
+def test_a_variable_of_the_environment_counts_unless_it_is_a_place(
+    project: Path, before: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/elsewhere")
+    assert list(changed(before, Project(project).now(before, CELLS))) == []
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    assert list(changed(before, Project(project).now(before, CELLS))) == ["base"]
+
+
+def test_a_name_that_is_imported_from_two_places_is_refused(project: Path) -> None:
+    """Which of them a cell means is only known when it runs."""
+    cells = ["from gnuq.a import f, h\nf(1)", "from gnuq.b import table as f"]
+    with pytest.raises(ValueError, match="f is imported from gnuq.a.f and from gnuq.b.table"):
+        Project(project).inputs(cells, TRACE)
+
+
+def test_what_has_changed_since_the_build_began_may_not_be_what_a_run_read(project: Path) -> None:
+    """A file that was edited, appeared or went; the state before may come back."""
+    started = Project(project)
+    before = started.inputs(CELLS, TRACE)
+    assert started.touched(before) == []
+    time.sleep(0.02)  # the clock of files is coarse
+    (project / "data/table.csv").write_text("1,3\n")
+    assert started.touched(before) == ["file data/table.csv"]
+    put("gnuq/c.py", FILES["gnuq/c.py"])(project)
+    assert "code gnuq.c:factor" in started.touched(before)
+    put("data/absent.csv", "")(project)
+    assert "path data/absent.csv" in started.touched(before)
+    began = Project(project)
+    time.sleep(0.02)
+    (project / "data/table.csv").unlink()
+    assert "file data/table.csv" in began.touched(before)
 
 
 def test_other_cells_reach_other_code(project: Path, before: Inputs) -> None:
@@ -155,13 +205,16 @@ import gnuq.a, helper
 open({root!r} + "/data/table.csv").close()
 os.close(os.open({root!r} + "/data/more/one.csv", os.O_RDONLY))
 open({root!r} + "/written.txt", "w").close()
+open({root!r} + "/gnuq/b.py", "r+").close()
 os.chdir({root!r})
 Path("data/absent.csv").is_file()
 list(Path("data").glob("*/*.csv"))
 Path("data/more").exists()
 open("/dev/null").close()
-import linecache; linecache.getline("gnuq/c.py", 1); linecache.clearcache()
-import inspect; inspect.getsource(gnuq.a)
+import linecache; linecache.getline("gnuq/c.py", 1); linecache.getline(gnuq.a.__file__, 1)
+import inspect; inspect.getsource(gnuq.a.f)
+import importlib; importlib.import_module("gnuq.d")
+os.access("data/other.csv", os.R_OK)
 import subprocess; subprocess.run(["true", "it is"], check=True)
 """
 
@@ -178,11 +231,19 @@ def test_a_kernel_logs_what_it_reads_and_nothing_else(project: Path, tmp_path: P
         "data/table.csv",
         "data/more/one.csv",
         "gnuq/a.py",
+        "gnuq/b.py",
         "helper.py",
     }
     assert {"data", "data/more"} <= {what for kind, what in found if kind == "folder"}
-    assert {"data/absent.csv", "data/more"} <= {what for kind, what in found if kind == "path"}
-    assert {what for kind, what in found if kind == "module"} == {"gnuq", "gnuq.a", "gnuq.c"}
+    assert {"data/absent.csv", "data/other.csv", "data/more"} <= {
+        what for kind, what in found if kind == "path"
+    }
+    assert {what for kind, what in found if kind == "module"} == {
+        "gnuq",
+        "gnuq.a",
+        "gnuq.c",
+        "gnuq.d",
+    }
     assert ("program", "true it is") in found
 
 
@@ -205,6 +266,8 @@ def test_chapters_wait_for_memory() -> None:
         with lock:
             running.append(taken)
             most.append(sum(running))
+        time.sleep(0.005)
+        with lock:
             running.remove(taken)
         memory.give(taken)
 
@@ -286,6 +349,37 @@ def test_an_old_number_is_taken_out_before_the_new_one_is_computed(
     assert outputs(chapter) == "7\n\n"
 
 
+@pytest.mark.parametrize("torn", ["", '{"cells": [', None])
+def test_a_cache_that_was_torn_costs_one_chapter(
+    book: Callable[..., execute.Book], torn: str | None
+) -> None:
+    """Killed, or out of disk, between the record and its file: executed again, not jammed."""
+    made = book("1")
+    assert made.execute(made.chapters)
+    record = made.chapters[0].record
+    path = made.chapters[0].cache.path / "executed" / record.hashkey / "base.ipynb"
+    path.unlink() if torn is None else path.write_text(torn)
+    made.costs.write_text('{"one": [1')
+    again = book("1")
+    assert [(chapter.name, why) for chapter, why in again.stale()] == [("one", ["its cells"])]
+    assert again.execute([again.chapters[0]])
+    assert list(book("1").stale()) == []
+
+
+def test_a_chapter_of_another_folder_is_another(
+    book: Callable[..., execute.Book], project: Path
+) -> None:
+    """Its cells run in that folder."""
+    made = book("1")
+    assert made.execute(made.chapters)
+    (project / "deep").mkdir()
+    (project / "two.md").rename(project / "deep/two.md")
+    toc = "root: one\nparts: [{chapters: [{file: one, sections: [{file: deep/two}]}]}]\n"
+    (project / "_toc.yml").write_text(toc)
+    moved = execute.Book(project / "_build" / "cache")
+    assert [(chapter.name, why) for chapter, why in moved.stale()] == [("deep/two", ["chapter"])]
+
+
 def test_a_kernel_shows_no_progress_bar(book: Callable[..., execute.Book]) -> None:
     """Neither as text nor as a widget: the page would depend on what a cache held."""
     cell = "from tqdm import auto, notebook\nfor bar in (auto, notebook):"
@@ -315,8 +409,8 @@ def test_what_is_edited_while_a_chapter_runs_is_not_taken_for_what_it_read(
 
 def test_every_build_has_the_same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a user has set reaches no page: threads, kernels, bars, or that the run is traced."""
-    strange = ("OMP_NUM_THREADS", "JUPYTER_PATH", "PYTHONPATH", "GNUQ_TRACE", "MKL_NUM_THREADS")
-    monkeypatch.setattr(build, "OUTPUT", ROOT / "_build")
+    strange = ("OMP_NUM_THREADS", "JUPYTER_PATH", "PYTHONPATH", "GNUQ_TRACE", "JAX_ENABLE_X64")
+    strange += ("PLOTLY_RENDERER", "XLA_FLAGS", "LC_ALL", "ANYTHING_ELSE")
     for name in strange:
         monkeypatch.delenv(name, raising=False)
     plain = build.environment()

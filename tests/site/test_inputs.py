@@ -27,6 +27,8 @@ from inputs import Project
 CALLS = ROOT / "_build" / "calls"
 OPENED = re.compile(r'^open(?:at)?\((?:[^,"]*, )?"[^"]*", (O_\S+?)(?:, 0\d+)?\) = \d+<([^>]*)>')
 OURS = ("data", "book", "gnuq")
+#: A thread or a process, each of which has a file of its own.
+STARTED = re.compile(r"^(?:clone3?|v?fork)\(.* = (\d+)$")
 #: Compiled code, read, or written by the first import.
 MODULE = re.compile(r"(?:(.*)/)?__pycache__/(\w+)\.cpython-\d+\.pyc")
 
@@ -58,15 +60,18 @@ CHAPTERS = {name: chapter for name, chapter in ALL.items() if traced(name)}
 
 @cache
 def opened(name: str) -> frozenset[str]:
-    """The files below the root that a chapter's kernel opened, by its system calls."""
-    (process,) = [what for kind, what in log_of(name) if kind == "process"]
+    """The files below the root that a chapter's kernel, and all that it started, opened."""
+    waiting = [what for kind, what in log_of(name) if kind == "process"]
     found = set()
-    for line in (CALLS / f"of.{process}").read_text(errors="replace").splitlines():
-        match = OPENED.match(line)
-        if match and "O_DIRECTORY" not in match[1]:
-            path = Path(match[2])
-            if path.is_relative_to(ROOT):
-                found.add(path.relative_to(ROOT).as_posix())
+    while waiting:
+        for line in (CALLS / f"of.{waiting.pop()}").read_text(errors="replace").splitlines():
+            if started := STARTED.match(line):
+                waiting.append(started[1])
+            match = OPENED.match(line)
+            if match and "O_DIRECTORY" not in match[1]:
+                path = Path(match[2])
+                if path.is_relative_to(ROOT):
+                    found.add(path.relative_to(ROOT).as_posix())
     return frozenset(found)
 
 
