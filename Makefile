@@ -22,7 +22,7 @@ AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo)
 # As many workers as cores; the tests of one module stay together, for they share what is heavy.
 PYTEST = $(PY) -m pytest --numprocesses auto --dist loadfile
 # In the browser all looks at one page stay together.
-PYTEST_SITE = $(PY) -m pytest --numprocesses auto --dist loadgroup \
+PYTEST_SITE = $(PY) -m pytest --numprocesses auto --dist loadscope \
 	--override-ini "addopts=-q --strict-markers -p no:cacheprovider"
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 

@@ -51,7 +51,8 @@ def environment() -> dict[str, str]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONNOUSERSITE": "1",
-        "PYTHONPATH": str(ROOT),  # this repository's gnuq, whichever one is installed
+        # This repository's gnuq, whichever one is installed, and the build's own modules.
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "book"))),
         "PYTHONUTF8": "1",
         "TMPDIR": str(home / "tmp"),
         "TZ": "UTC",
@@ -59,15 +60,18 @@ def environment() -> dict[str, str]:
     return kept | threads | bars | ours
 
 
-def run(script: str, *, before: Sequence[str] = (), options: Sequence[str] = ()) -> int:
-    """Run a script of this folder in the build's environment; return its exit status.
+def run(module: str, *, before: Sequence[str] = (), options: Sequence[str] = ()) -> int:
+    """Run a module of this folder in the build's environment; return its exit status.
+
+    Not as a script: each kernel would import a script again.
 
     Args:
-        script: Its name.
+        module: Its name.
         before: What stands before the command.
         options: What stands after it.
     """
-    command = [*before, sys.executable, str(ROOT / "book" / script), *options]
+    program = f"import {module}; raise SystemExit({module}.main())"
+    command = [*before, sys.executable, "-c", program, *options]
     return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
 
 
@@ -123,7 +127,7 @@ def drop_second_icons() -> None:
 
 def make() -> int:
     """Execute, render and check; return 0 if the site is good."""
-    status = run("execute.py", before=tracer()) or run("render.py")
+    status = run("execute", before=tracer()) or run("render")
     if status != 0:
         print("\nThe book was not built: see the first error above.", file=sys.stderr)
         return status

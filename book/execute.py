@@ -288,7 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="only say which, and why")
     options = parser.parse_args(arguments)
     if os.environ.get("GNUQ_BOOK") != "1":  # by hand: the build's environment, and no other
-        return build.run("execute.py", options=["--list"] if options.list else [])
+        return build.run("execute", options=["--list"] if options.list else [])
     LOGS.mkdir(parents=True, exist_ok=True)
     book = Book(CACHE)
     stale = list(book.stale())

@@ -53,7 +53,7 @@ def server() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     if sys.platform == "linux":  # elsewhere libraries start threads that no fork survives
-        context.set_forkserver_preload(["__main__", *SHARED])
+        context.set_forkserver_preload(["kernel", *SHARED])
     return context
 
 

@@ -7,20 +7,29 @@ a built website. ``CHROMIUM`` names another browser, ``GNUQ_SITE`` another built
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.site.serving import ROOT, Troubles, built, launch, serve
 
 LIVE = {"/live/": ROOT / "gnuq" / "widgets" / "live", "/static/": ROOT / "book" / "static"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one worker, the tests of one page, and those of one module."""
-    for item in items:
-        page = getattr(item, "callspec", None) and item.callspec.params.get("visit")
-        item.add_marker(pytest.mark.xdist_group(page or item.path.stem))
+class ByPage(LoadScopeScheduling):
+    """Keeps together, on one worker, the tests of one page, and those of one module."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, test = nodeid.partition("::")
+        page = test.partition("[")[2].rstrip("]")
+        return page if module.endswith("/test_pages.py") and page else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByPage:
+    """A page is opened once for all its tests."""
+    return ByPage(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -155,9 +155,7 @@ def copy(tmp_path: Path) -> Path:
 def built(root: Path, script: str = "build.py", *options: str) -> str:
     """Run a script of the copy's build; what it printed."""
     command = [sys.executable, str(root / "book" / script), *options]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GNUQ_", "OMP_"))}
-    if script != "build.py":
-        environment = build.environment() | {"PYTHONPATH": str(root)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GNUQ_")}
     done = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, check=False
     )
@@ -204,7 +202,7 @@ def test_a_new_title_in_the_paper_map_reaches_every_chapter_that_reads_it(copy: 
     assert {"book/paper_map", "book/discrepancies", "notebooks/04_1_2_scaling"} < after
     assert len(after) < 15
     command = [sys.executable, "-c", ONE.format(book=str(copy / "book"))]
-    environment = build.environment() | {"PYTHONPATH": str(copy)}
+    environment = build.environment() | {"PYTHONPATH": f"{copy}{os.pathsep}{copy / 'book'}"}
     done = subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, check=False
     )
