@@ -25,7 +25,7 @@ REJECTED = OUTPUT / "html.rejected"
 ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\s*")
 #: What the build takes over from the user's environment, beside GNUQ_*: where things lie, and what
 #: some processors need for right results.
-KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+KEPT = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 CALLS = "trace=open,openat,clone,clone3,fork,vfork"
 LIVE = ROOT / "gnuq" / "widgets" / "live"
 
@@ -33,7 +33,7 @@ LIVE = ROOT / "gnuq" / "widgets" / "live"
 def environment() -> dict[str, str]:
     """Return the build's environment: everybody's the same, writing only below ``_build``."""
     home = OUTPUT / "home"
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     # A kernel, package or setting of the user's own must neither be used nor written to.
     kept = {key: value for key, value in os.environ.items() if key.startswith("GNUQ_")}
     kept |= {key: os.environ[key] for key in KEPT if key in os.environ}
@@ -54,7 +54,6 @@ def environment() -> dict[str, str]:
         # This repository's gnuq, whichever one is installed, and the build's own modules.
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "book"))),
         "PYTHONUTF8": "1",
-        "TMPDIR": str(home / "tmp"),
         "TZ": "UTC",
     }
     return kept | threads | bars | ours

@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partialmethod
 from importlib.util import source_from_cache
@@ -176,6 +177,9 @@ def run(arguments: list[str], folder: str, log: str, root: str) -> None:
     sys.path[:] = [root, *(path for path in sys.path if path != str(ROOT / "book"))]
     for name in [name for name in sys.modules if name.partition(".")[0] == "gnuq"]:
         del sys.modules[name]  # the build imports some; a chapter that does too must be seen to
+    # Only now: the address of the warm process's socket must be short.
+    tempfile.tempdir = os.environ["TMPDIR"] = f"{root}/_build/home/tmp"
+    Path(tempfile.tempdir).mkdir(parents=True, exist_ok=True)
     without_bars()
     from ipykernel.kernelapp import IPKernelApp
 
