@@ -22,8 +22,9 @@ from gnuq.artefacts import ROOT
 
 sys.path.insert(0, str(ROOT / "book"))
 import execute
-from inputs import Project
+from inputs import Package
 
+PACKAGE = Package(ROOT)
 CALLS = ROOT / "_build" / "calls"
 OPENED = re.compile(r'^open(?:at)?\((?:[^,"]*, )?"[^"]*", (O_\S+?)(?:, 0\d+)?\) = \d+<([^>]*)>')
 OURS = ("data", "book", "gnuq")
@@ -132,7 +133,7 @@ def test_a_chapter_depends_on_every_module_that_it_imported(name: str) -> None:
         assert f"code {module}:import" in inputs, module
         assert inputs[f"module {module}"] == "module", module
     logged = {what for kind, what in log_of(name) if kind == "module"}
-    assert modules == {module for module in logged if Project(ROOT).package.holds(module)}
+    assert modules == {module for module in logged if PACKAGE.holds(module)}
 
 
 def test_every_file_has_a_decision_that_the_trace_confirms() -> None:
@@ -143,7 +144,7 @@ def test_every_file_has_a_decision_that_the_trace_confirms() -> None:
     used: dict[str, set[str]] = {path: set() for path in tracked(*OURS)}
     decided: dict[str, set[str]] = {path: set() for path in used}
     for name in CHAPTERS:
-        package = Project(ROOT).package
+        package = PACKAGE
         files = {package.path_of(module) for module in imported(name)}
         for path in [*opened(name), *(f.relative_to(ROOT).as_posix() for f in files if f)]:
             used.get(path, set()).add(name)
