@@ -107,7 +107,7 @@ def reads(mode: object, flags: object) -> bool:
 
 
 def for_python_itself(frame: FrameType) -> bool:
-    """Whether a frame reads a module to import it, or lines of source for a traceback."""
+    """Whether a frame reads a module to import it, or looks for what is installed."""
     return frame.f_globals.get("__name__", "").partition(".")[0] in IMPORTERS
 
 
