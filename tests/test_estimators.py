@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gnuq import estimators as est
+from gnuq.estimators import aleatoric, epistemic, log_odds, log_odds_of
 from tests import oracle
 
 
@@ -197,3 +198,79 @@ def test_bad_input_names_the_argument(name: str) -> None:
     run, error, message = BAD[name]
     with pytest.raises(error, match=message):
         run()
+
+
+def confident(gap: float, link: str) -> tuple[nn.Module, torch.Tensor]:
+    """A network in float32 whose logits are `gap` apart, either sign."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3 if link == "softmax" else 1))
+    with torch.no_grad():
+        bias = torch.zeros_like(model[2].bias)
+        bias[0] = gap
+        model[2].bias.copy_(bias)
+    return model.eval().float(), 0.1 * torch.randn(3, 6, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("gap", [-80.0, -40.0, -18.0, -5.0, 0.0, 5.0, 16.0, 18.0, 40.0, 80.0])
+def test_a_sure_classifier_keeps_its_digits_on_either_side(gap: float, link: str) -> None:
+    """Against [p (1 − p)]² ‖∇ log-odds‖² of a plain loop in float64, 1 − p summed on its own."""
+    model, x = confident(gap, link)
+    found = epistemic(model, x, link=link)
+    model.double()
+    for i in range(len(x)):
+        z = model(x[i : i + 1].double())[0]
+        others = z[1:].logsumexp(0) if link == "softmax" else z.new_zeros(())
+        truth = sum(
+            g.square().sum() for g in torch.autograd.grad(z[0] - others, list(model.parameters()))
+        )
+        p, rest = (z[0] - others).sigmoid().detach(), (others - z[0]).sigmoid().detach()
+        first = found.total[i, 0] if link == "softmax" else found.total[i]
+        ratio = first.double() / (truth * (p * rest).square())
+        assert abs(float(ratio) - 1) < 1e-5 + 4e-7 * abs(gap)  # the logits' own last digit
+        bernoulli = aleatoric(found)[i, 0] if link == "softmax" else aleatoric(found)[i]
+        assert abs(float(bernoulli / (p * rest)) - 1) < 1e-5
+        assert float(first) > 0
+
+
+def test_mirrored_models_have_the_same_uncertainty() -> None:
+    model, x = confident(30.0, "sigmoid")
+    found = epistemic(model, x, link="sigmoid")
+    with torch.no_grad():
+        model[2].weight.neg_()
+        model[2].bias.neg_()
+    mirrored = epistemic(model, x, link="sigmoid")
+    torch.testing.assert_close(mirrored.total, found.total, rtol=1e-6, atol=0)
+    torch.testing.assert_close(aleatoric(mirrored), aleatoric(found), rtol=1e-6, atol=0)
+
+
+def test_log_odds_agree_with_their_definition_and_take_impossible_classes() -> None:
+    z = torch.randn(5, 4)
+    for k in range(4):
+        others = torch.cat([z[:, :k], z[:, k + 1 :]], 1).logsumexp(1)
+        torch.testing.assert_close(log_odds(z)[:, k], z[:, k] - others)
+        torch.testing.assert_close(log_odds_of(z, torch.full((5,), k)), z[:, k] - others)
+    torch.autograd.gradcheck(log_odds, z.requires_grad_())
+    mask = torch.tensor([0.0, -torch.inf, 0.0])
+    some = epistemic(Masked(mask), torch.randn(2, 2))
+    assert some.values[:, 1].tolist() == some.total[:, 1].tolist() == [0, 0]
+    assert bool((some.total[:, [0, 2]] > 0).all())
+    sure = epistemic(Masked(mask.roll(1) + mask.roll(2)), torch.randn(2, 2))
+    assert sure.values.tolist() == [[0, 1, 0]] * 2
+    assert sure.total.tolist() == [[0, 0, 0]] * 2
+
+
+class Masked(nn.Module):
+    """Logits of which some classes cannot be."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.layer, self.mask = nn.Linear(2, 3), mask
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + self.mask
+
+
+def test_a_regression_has_no_bernoulli_variance() -> None:
+    with pytest.raises(TypeError, match="prediction"):
+        aleatoric(epistemic(nn.Linear(3, 1), torch.randn(2, 3), link="identity"))

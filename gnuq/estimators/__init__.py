@@ -12,13 +12,13 @@ from gnuq.estimators.decompositions import (
     label_wise_decomposition,
 )
 from gnuq.estimators.delta import (
+    ProbabilityNorms,
     aleatoric,
     aleatoric_second_order,
     delta_variance,
     epistemic,
-    predictions_from,
-    select,
 )
+from gnuq.estimators.links import log_odds, log_odds_of, predictions_from, select
 from gnuq.estimators.sequences import (
     mean_probability,
     sequence_aleatoric,
@@ -28,12 +28,15 @@ from gnuq.estimators.sequences import (
 
 __all__ = [
     "Decomposition",
+    "ProbabilityNorms",
     "aleatoric",
     "aleatoric_second_order",
     "delta_variance",
     "entropy_decomposition",
     "epistemic",
     "label_wise_decomposition",
+    "log_odds",
+    "log_odds_of",
     "mean_probability",
     "predictions_from",
     "select",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gnuq.estimators.links import Link, log_odds_from, predictions_from, select, slope
 from gnuq.gradnorm import GradientNorms, squared_gradient_norms
 from gnuq.gradnorm.engine import Inputs
-
-Link = Literal["sigmoid", "softmax", "identity"]
-
+from gnuq.gradnorm.verification import Verify
 
 #: A dense P × P matrix, its diagonal (P,), or a function that applies it to columns (P, n).
 Covariance = Tensor | Callable[[Tensor], Tensor]
@@ -56,6 +55,19 @@ def delta_variance(
     return variance.clamp_min(0).reshape(gradients.shape[:-1])
 
 
+@dataclass(frozen=True)
+class ProbabilityNorms(GradientNorms):
+    """Squared gradient norms of probabilities, in float64.
+
+    Attributes:
+        values: p, shape (batch,) or (batch, classes); it rounds to 1 where 1 − p < 10⁻¹⁶.
+        by_parameter: ‖∂p_b/∂θ_j‖² for each parameter tensor j, by name.
+        log_odds: log p / (1 − p), which does not saturate.
+    """
+
+    log_odds: Float[Tensor, " batch *objectives"]
+
+
 def epistemic(
     model: nn.Module,
     inputs: Inputs,
@@ -63,6 +75,7 @@ def epistemic(
     link: Link = "softmax",
     classes: Int[Tensor, " batch"] | int | None = None,
     batch_size: int | None = None,
+    verify: Verify = True,
 ) -> GradientNorms:
     """Eq. (4), §3: the squared gradient norm ‖∇_θ p(x; θ*)‖², proportional to Var[p] if Σ ∝ I.
 
@@ -73,10 +86,13 @@ def epistemic(
             class 1), `"softmax"`, or `"identity"` (regression: the outputs themselves).
         classes: one class for all examples, or one per example; all classes if omitted.
         batch_size: split the batch into parts of this size, to bound memory.
+        verify: as `gnuq.gradnorm.squared_gradient_norms` takes it.
 
     Returns:
         Norms with `values` the predictions: shape (batch,) if `classes` is given or there is
-        one output only, else (batch, classes).
+        one output only, else (batch, classes). Of probabilities as `ProbabilityNorms`: log-odds
+        are differentiated, ‖∇p‖² = [p (1 − p)]² ‖∇ log p/(1 − p)‖², so that a classifier may be as
+        sure as it likes.
 
     Raises:
         ValueError: an unknown link, a class index out of range, or as the norms raise.
@@ -84,66 +100,32 @@ def epistemic(
     """
 
     def objective(outputs: Tensor) -> Tensor:
-        predictions = predictions_from(outputs, link)
-        return predictions if classes is None else select(predictions, classes)
+        found = predictions_from if link == "identity" else log_odds_from
+        each = found(outputs, link)
+        return each if classes is None else select(each, classes)
 
     if classes is not None and torch.as_tensor(classes).ndim and batch_size is not None:
         raise ValueError("batch_size: with one class per example, call once per part instead.")
-    return squared_gradient_norms(model, inputs, objective, batch_size=batch_size)
+    norms = squared_gradient_norms(model, inputs, objective, batch_size=batch_size, verify=verify)
+    return norms if link == "identity" else _of_probabilities(norms)
 
 
-def predictions_from(outputs: Float[Tensor, " batch *outputs"], link: Link) -> Tensor:
-    """The model's outputs as predictions; a single output column is dropped.
-
-    Raises:
-        ValueError: an unknown link, or a sigmoid of more than one output.
-        TypeError: the model's output is not a tensor.
-    """
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"model: it returns a {type(outputs).__name__}; wrap it so that it returns the logits."
-        )
-    if link == "softmax":
-        if outputs.ndim < 2 or outputs.shape[-1] < 2:
-            raise ValueError(
-                f"link: softmax needs at least two logits, the model returned shape "
-                f"{tuple(outputs.shape)}; use link='sigmoid' for one logit."
-            )
-        return outputs.softmax(-1)
-    if link not in ("sigmoid", "identity"):
-        raise ValueError(f"link: {link!r} is none of 'sigmoid', 'softmax', 'identity'.")
-    values = outputs.sigmoid() if link == "sigmoid" else outputs
-    if values.ndim == 2 and values.shape[1] == 1:
-        return values[:, 0]
-    if link == "sigmoid" and values.ndim > 1:
-        raise ValueError(f"link: sigmoid expects one logit an example, got {tuple(values.shape)}.")
-    return values
+def _of_probabilities(norms: GradientNorms) -> ProbabilityNorms:
+    """From the norms of log-odds to those of the probabilities."""
+    squared_slope = slope(norms.values).square()
+    return ProbabilityNorms(
+        norms.values.to(squared_slope).sigmoid(),
+        {name: norm.to(squared_slope) * squared_slope for name, norm in norms.by_parameter.items()},
+        norms.values,
+    )
 
 
-def select(
-    probabilities: Float[Tensor, "batch classes"], classes: Int[Tensor, " batch"] | int
-) -> Float[Tensor, " batch"]:
-    """The probability of one class, the same for all examples or one per example.
-
-    Raises:
-        ValueError: a class index out of range, or indices of another length than the batch.
-        TypeError: class indices that are not integers.
-    """
-    if probabilities.ndim != 2:
-        raise ValueError("classes: this model has a single output; leave classes out.")
-    batch, count = probabilities.shape
-    index = torch.as_tensor(classes, device=probabilities.device)
-    if index.is_floating_point() or index.dtype == torch.bool:
-        raise TypeError(f"classes: expected integers, got {index.dtype}.")
-    if index.ndim and index.shape != (batch,):
-        raise ValueError(f"classes: shape {tuple(index.shape)} for {batch} examples.")
-    if bool((index < 0).any()) or bool((index >= count).any()):
-        raise ValueError(f"classes: {classes} is out of range; this model has 0 … {count - 1}.")
-    return probabilities.gather(1, index.long().expand(batch)[:, None])[:, 0]
-
-
-def aleatoric(probabilities: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+def aleatoric(prediction: Float[Tensor, "*batch"] | GradientNorms) -> Float[Tensor, "*batch"]:
     """Eq. (8), §3.3: p*(1 − p*), the Bernoulli variance of the point prediction.
+
+    Args:
+        prediction: what `epistemic` returned, whose log-odds keep 1 − p*; or probabilities, of
+            which 1 − p* has no more digits than they have (none where they round to 1).
 
     Source:
         The first-order term (1 − 2p*) gᵀE[θ − θ*] vanishes under Appendix C's assumption. To
@@ -152,9 +134,14 @@ def aleatoric(probabilities: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]
 
     Raises:
         ValueError: values outside [0, 1].
+        TypeError: norms of a regression.
     """
-    check_probabilities(probabilities)
-    return probabilities * (1 - probabilities)
+    if isinstance(prediction, ProbabilityNorms):
+        return slope(prediction.log_odds)
+    if isinstance(prediction, GradientNorms):
+        raise TypeError("prediction: norms of values; only a probability has p (1 − p).")
+    check_probabilities(prediction)
+    return prediction * (1 - prediction)
 
 
 def aleatoric_second_order(

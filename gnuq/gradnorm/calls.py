@@ -29,6 +29,8 @@ class Call:
         arguments: positional and keyword arguments of the call.
         versions: how often each argument had been written to in place when the call returned.
         touched: parameters that the call used, by their name inside the module.
+        hidden: those among them of which no use was seen, but which it may have used.
+        weights: a sample of the entries of all weights, to tell whether they change.
         nested: identities of the parameters that calls inside this one used.
         outputs: the output tensors, detached (fallback only: the local run must reproduce them).
         deltas: gradients at the outputs, by output index, for the backward pass in progress.
@@ -43,6 +45,8 @@ class Call:
     arguments: tuple[tuple, dict] = ((), {})
     versions: list[int] = field(default_factory=list)
     touched: dict[str, Tensor] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    weights: list[Tensor] = field(default_factory=list)
     nested: set[int] = field(default_factory=set)
     outputs: list[Tensor] = field(default_factory=list)
     deltas: dict[int, Tensor] = field(default_factory=dict)
@@ -71,7 +75,7 @@ class Call:
             raise self.refuse("called under no_grad; remove that block.")
         if getattr(self.module, "batch_first", True) is False:
             raise self.refuse("set batch_first=True.")
-        if not used and (self.rule is not None or not self.nested):
+        if not used and self.rule is not None:
             raise self.refuse(
                 "it owns parameters, but no use of them was seen (a custom kernel, another "
                 "thread); its gradient would be missed."
@@ -81,6 +85,52 @@ class Call:
                 "it uses a parameter that a module called inside it uses too; call the tied "
                 "layer as a child module instead of using its weight."
             )
+        if self.rule is None and not self.nested:
+            self._add_unseen()
+
+    def _add_unseen(self) -> None:
+        """A module on its own may use any of its parameters unseen: its fallback will tell."""
+        for name, parameter in self.module._parameters.items():
+            if parameter is not None and name not in self.touched:
+                self.touched[name] = parameter
+                self.hidden.add(name)
+
+    def look_at(self, output: Any) -> None:
+        """Note the weights, and let go of a rule whose formula is not what the call returned.
+
+        A hook or a patch may have changed what the class computes; the fallback runs the module as
+        it stands.
+        """
+        self.weights = self._sampled()
+        if self.rule is None or self.rule.output is None:
+            return
+        given = self.tensors()[: self.rule.arguments]
+        try:
+            expected = self.rule.output(self.module, *given)
+            same = _first_rows_agree(expected, output)
+        except (RuntimeError, IndexError, TypeError, NotImplementedError):
+            return  # the rule itself says later what it cannot take
+        if not same:
+            self.rule = None
+
+    def demand_same_weights(self) -> None:
+        """The weights are those of the forward pass.
+
+        Raises:
+            UnsupportedModuleError: they are not, so that δ below would be of another layer.
+        """
+        if not all(map(torch.equal, self.weights, self._sampled())):
+            raise self.refuse(
+                "its weights changed between its forward and its backward pass (streamed through "
+                "one buffer, offloaded, or trained meanwhile); load the model so that every layer "
+                "keeps its own weights in memory."
+            )
+
+    def _sampled(self) -> list[Tensor]:
+        state = getattr(getattr(self.module, "weight", None), "quant_state", None)
+        scales = [x for x in (getattr(state, "absmax", None),) if isinstance(x, Tensor)]
+        buffers = [] if self.rule is None or not self.rule.stored else self.module.buffers(False)
+        return [sampled(x.detach()) for x in (*self.touched.values(), *buffers, *scales)]
 
     def forget(self) -> None:
         """Let go of what only the backward pass needed."""
@@ -167,7 +217,51 @@ class Call:
                     "run on one example at a time it gives other outputs than on the batch, so "
                     "its examples are not independent along dimension 0, or a hook changes them."
                 )
+        if self.hidden and self.hidden == self.touched.keys():
+            self._demand_a_gradient(found)
         return found
+
+    def _demand_a_gradient(self, found: dict[str, Factor]) -> None:
+        """A module whose parameters nobody saw in use, and that have no gradient, hides it."""
+        if not any(bool(factor.dense().any()) for factor in found.values()):
+            raise self.refuse(
+                "it owns parameters, but no use of them was seen (a custom kernel, another "
+                "thread); its gradient would be missed."
+            )
+
+
+#: Entries of each weight that are compared between the forward and the backward pass.
+SAMPLE = 256
+
+
+def sampled(weight: Tensor) -> Tensor:
+    """Some entries of a weight, evenly spread over its memory; a copy."""
+    if not weight.is_contiguous():
+        weight = weight.as_strided((weight.numel(),), (1,)) if _dense(weight) else weight.flatten()
+    flat = weight.view(-1)
+    return flat[:: max(1, len(flat) // SAMPLE)].clone()
+
+
+def _dense(weight: Tensor) -> bool:
+    """Whether the entries fill their memory without gaps, in whatever order."""
+    strides = sorted(zip(weight.stride(), weight.shape, strict=True))
+    filled = 1
+    for stride, size in strides:
+        if size > 1 and stride != filled:
+            return False
+        filled *= size
+    return weight.numel() > 0
+
+
+def _first_rows_agree(expected: Tensor, output: Any) -> bool:
+    """Whether the rows that a formula gave are those of the output, up to rounding."""
+    if not isinstance(output, Tensor) or output.ndim != expected.ndim:
+        return False
+    rows = output[tuple(slice(size) for size in expected.shape)]
+    if rows.shape != expected.shape or rows.dtype != expected.dtype:
+        return False
+    gap, largest = (rows - expected).abs().amax(), expected.abs().amax()
+    return bool(gap <= max(torch.finfo(rows.dtype).eps, 1e-12) ** 0.5 * largest)
 
 
 def _grouped(x: Tensor, batch: int, tokens: int) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,10 +29,15 @@ class NotFiniteError(ValueError):
 
 def prepared(model: nn.Module, inputs: Any, *, weights: bool = True) -> Any:
     """Check the model and its inputs; return the inputs detached, a mapping as a dict."""
+    outside()
     ready(model, weights=weights)
     inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
-    batch_of(inputs)
     leaves = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
+    for leaf in leaves:
+        if leaf.layout != torch.strided or leaf.is_nested:
+            kind = "nested" if leaf.is_nested else str(leaf.layout)
+            raise ValueError(f"inputs: a {kind} tensor; give dense ones, padded, with a mask.")
+    batch_of(inputs)
     _same_device(model, leaves)
     for leaf in leaves:
         if leaf.is_inference():
@@ -41,6 +48,25 @@ def prepared(model: nn.Module, inputs: Any, *, weights: bool = True) -> Any:
                 "mask, use a large negative number)."
             )
     return tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, inputs)
+
+
+def outside() -> None:
+    """No surrounding block changes how a pass computes.
+
+    Raises:
+        ValueError: called under inference_mode or autocast.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "called under torch.inference_mode(), which forbids backward passes: call it outside "
+            "that block (torch.no_grad() does no harm)."
+        )
+    kinds = {"cpu", *(("cuda",) if torch.cuda.is_available() else ())}
+    if any(torch.is_autocast_enabled(kind) for kind in kinds):
+        raise ValueError(
+            "called under torch.autocast, which rounds some layers and not others: call it "
+            "outside that block, on a model of the data type that you want (model.to(dtype))."
+        )
 
 
 def ready(model: nn.Module, *, weights: bool = True) -> None:
@@ -56,15 +82,55 @@ def ready(model: nn.Module, *, weights: bool = True) -> None:
     if not parameters:
         raise ValueError("model: it has no parameters, so there is no gradient to measure.")
     for name, parameter in parameters.items():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"model: parameter {name!r} has no shape yet (a lazy layer); run the model once."
+            )
+        if parameter.device.type == "meta":
+            raise ValueError(
+                f"model: parameter {name!r} is not in memory (offloaded, or on the meta device); "
+                "load the model whole, or quantised."
+            )
+        if parameter.numel() == 0:
+            raise ValueError(f"model: parameter {name!r} has no entries; remove that layer.")
         if parameter.is_inference():
             raise ValueError(f"model: parameter {name!r} was made under inference_mode; reload it.")
         if weights and parameter.is_floating_point() and not _finite(parameter):
             raise ValueError(f"model: parameter {name!r} has NaN or infinity; reload the weights.")
+    _own_memory(model)
     for name, module in model.named_modules():
         if _random_or_coupled(module):
             raise ValueError(
                 f"model: {name!r} ({type(module).__name__}) is random or mixes examples as it "
                 "stands; call model.eval() first, and give batch norm running statistics."
+            )
+
+
+def _own_memory(model: nn.Module) -> None:
+    """No two weights, or scales of packed weights, share memory without being one tensor.
+
+    Layers that are streamed through one buffer do: at the backward pass it holds another layer.
+    """
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    for name, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if isinstance(scales := getattr(state, "absmax", None), Tensor):
+            named[f"{name}.weight.quant_state.absmax"] = scales
+    seen: set[int] = set()
+    ranges = []
+    for name, x in named.items():
+        if id(x) not in seen and x.layout == torch.strided and x.numel():
+            seen.add(id(x))
+            extent = sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) + 1
+            start = x.data_ptr()
+            ranges.append((str(x.device), start, start + extent * x.element_size(), name))
+    ranges.sort()
+    for (home, _, stop, first), (other, start, _, second) in pairwise(ranges):
+        if home == other and start < stop:
+            raise UnsupportedModuleError(
+                f"parameters {first!r} and {second!r} share memory, but are two tensors, so that "
+                "one's gradient is not the whole gradient. Tie them as one (b.weight = a.weight); "
+                "or, if layers are streamed through one buffer, load the model whole."
             )
 
 
@@ -158,6 +224,17 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 
 @contextmanager
+def eager() -> Generator[None]:
+    """Run functions under torch.compile as they were written: compiled, nobody sees their uses."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
 def deterministic() -> Generator[None]:
     """Refuse a block that draws random numbers: its gradient would be of one random model."""
     before = torch.get_rng_state()
@@ -166,8 +243,8 @@ def deterministic() -> Generator[None]:
         raise ValueError("model: its forward pass draws random numbers; call model.eval() first.")
 
 
-def objective(values: Any, batch: int, anchor: Tensor) -> None:
-    """The objective is one differentiable scalar per example, or K of them."""
+def objective(values: Any, batch: int, anchor: Tensor) -> list[Any]:
+    """The objective is one differentiable scalar per example, or K of them; its graph's nodes."""
     if not isinstance(values, Tensor):
         raise TypeError(f"objective: it returned a {type(values).__name__}, not a tensor.")
     if values.ndim not in (1, 2) or values.shape[0] != batch or values.numel() == 0:
@@ -183,10 +260,10 @@ def objective(values: Any, batch: int, anchor: Tensor) -> None:
             "objective: its values do not depend on the model's parameters; do not detach them, "
             "and do not compute them under no_grad."
         )
-    _one_leaf(values, anchor)
+    return _one_leaf(values, anchor)
 
 
-def _one_leaf(values: Tensor, anchor: Tensor) -> None:
+def _one_leaf(values: Tensor, anchor: Tensor) -> list[Any]:
     """No tensor but ours may start the autograd graph: behind it no δ would be delivered."""
     waiting, seen = [values.grad_fn], set()
     while waiting:
@@ -202,27 +279,15 @@ def _one_leaf(values: Tensor, anchor: Tensor) -> None:
                 "parameter itself, or detach the tensor."
             )
         waiting += [following for following, _ in node.next_functions]
+    return list(seen)
 
 
-def same_alone(together: Tensor, alone: Tensor, example: int) -> None:
-    """The norm of one example is what it is without the rest of the batch."""
-    expected, found = alone[0], together[example]
-    tolerance = 10 * torch.finfo(found.dtype).eps ** 0.5
-    if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(found.max())):
-        raise UnsupportedModuleError(
-            f"example {example} has another squared gradient norm on its own "
-            f"({expected.tolist()}) than in the batch ({found.tolist()}): dimension 0 is not the "
-            "batch everywhere (time first, a mask without a batch dimension), or examples depend "
-            "on each other. Put the batch first, or score one example at a time."
-        )
-
-
-def finite_result(model: nn.Module, values: Tensor, norms: Tensor) -> None:
-    """No NaN is passed on as a score."""
+def finite_result(model: nn.Module, values: Tensor, norms: Tensor, start: int = 0) -> None:
+    """No NaN is passed on as a score; `start` is the number of the first example."""
     for name, tensor in (("objective", values), ("squared gradient norm", norms)):
         bad = (~torch.isfinite(tensor)).nonzero()
         if len(bad):
-            first = int(bad[0, 0])
+            first = start + int(bad[0, 0])
             raise NotFiniteError(
                 f"{name}: not finite for {len(bad)} entries, the first at example {first}; check "
                 f"the inputs, or use a wider data type than {next(model.parameters()).dtype}.",

@@ -16,9 +16,24 @@ from gnuq.gradnorm.factors import Dense, Factor, Outer, Routed, Tokens, widen
 from gnuq.gradnorm.rules import Backward, rule
 
 
-@rule(nn.Conv1d, "weight", "bias")
-@rule(nn.Conv2d, "weight", "bias")
-@rule(nn.Conv3d, "weight", "bias")
+def _output(module: _ConvNd, x: Tensor) -> Tensor:
+    """W ∗ x + b of the first example."""
+    count = len(module.kernel_size)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[count - 1]
+    padding, first = module.padding, x[:1]
+    if module.padding_mode != "zeros":
+        pads = module._reversed_padding_repeated_twice
+        first, padding = F.pad(first, pads, module.padding_mode), (0,) * count
+    bias, stride = module.bias, module.stride
+    found: Tensor = convolve(
+        first, module.weight, bias, stride, padding, module.dilation, module.groups
+    )
+    return found
+
+
+@rule(nn.Conv1d, "weight", "bias", output=_output)
+@rule(nn.Conv2d, "weight", "bias", output=_output)
+@rule(nn.Conv3d, "weight", "bias", output=_output)
 def convolution(module: _ConvNd, x: Tensor) -> Backward:
     """y_t = W a_t + b:  ∇W = Σ_t δ_t a_tᵀ in each group,  ∇b = Σ_t δ_t."""
     _beside_the_batch(module, x)

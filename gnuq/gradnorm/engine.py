@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from gnuq.gradnorm.calls import Call
 from gnuq.gradnorm.factors import Factor, squared_norm, total_norm, widen
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
 from gnuq.gradnorm.recorder import Recorder
+from gnuq.gradnorm.separation import Probe
+from gnuq.gradnorm.verification import Verification, Verify
 
 #: Maps the model's output to one scalar per example, shape (batch,), or to K, (batch, K).
 Objective = Callable[[Any], Tensor]
@@ -37,7 +39,7 @@ def squared_gradient_norms(
     objective: Objective,
     *,
     batch_size: int | None = None,
-    verify: bool = True,
+    verify: Verify = True,
     scale: Scale | None = None,
     flattened: bool = False,
 ) -> GradientNorms:
@@ -50,10 +52,11 @@ def squared_gradient_norms(
         objective: maps the model's output to one scalar per example, shape (batch,), or to K
             of them, shape (batch, K): all classes of a classifier at once, for example.
         batch_size: split the batch into parts of this size, to bound memory.
-        verify: run the example with the largest norm once more, on its own, and demand the
-            same norm: if dimension 0 is not the batch everywhere, or examples depend on each
-            other, the two differ. Costs one example's pass and a look at all weights; switch it
-            off in tight loops.
+        verify: run one example of each part of the batch, drawn at random, once more on its own
+            through plain autograd, and demand the same norm of every weight; and see by a second
+            backward pass that examples keep apart, in the first part and wherever an index may
+            move them. `"first"`: of the first part only; False: of none. Costs at most a third
+            of an unverified batch of eight (`benchmarks/scoring.py`), more for a single example.
         scale: by what to multiply each objective in the backward pass; the norms are divided by
             its square, in float64. In float16 the gradient of a small probability would vanish
             without it. Called after the objective.
@@ -72,36 +75,42 @@ def squared_gradient_norms(
     Source:
         §3, Eq. (4); the identities per layer are in `gnuq.gradnorm.rules`.
     """
-    inputs = checks.prepared(model, inputs, weights=verify)
-    task = Task(model, objective, scale, flattened)
-    parts = [_norms(task, part) for part in checks.split(inputs, batch_size)]
+    inputs = checks.prepared(model, inputs, weights=bool(verify))
+    task, verification = Task(model, objective, scale, flattened), Verification(verify)
+    parts, start = [], 0
+    for part in checks.split(inputs, batch_size):
+        found = norms(task, part, verification)
+        checks.finite_result(model, found.values, found.total, start)
+        verification.judge(model, part, objective, scale, found.by_parameter, start)
+        parts.append(found)
+        start += len(found.values)
+    return _joined(model, parts)
+
+
+def _joined(model: nn.Module, parts: list[GradientNorms]) -> GradientNorms:
     used = {name for part in parts for name in part.by_parameter}
     names = [name for name, _ in model.named_parameters() if name in used]
     names += sorted(used.difference(names))  # weights that layers keep packed in buffers
-    result = GradientNorms(
+    return GradientNorms(
         torch.cat([part.values for part in parts]),
         {name: torch.cat([_column(part, name) for part in parts]) for name in names},
     )
-    checks.finite_result(model, result.values, result.total)
-    if verify:
-        _verify(task, inputs, result.total)
-    return result
 
 
 def gradient_factors(
-    model: nn.Module, inputs: Inputs, objective: Objective, *, verify: bool = True
+    model: nn.Module, inputs: Inputs, objective: Objective, *, verify: Verify = True
 ) -> GradientFactors:
     """All per-example gradients in factored form; arguments and errors as in the norms.
 
     Memory: the inputs and K output gradients of every layer, not the gradients themselves.
     """
     inputs = checks.prepared(model, inputs)
-    task = Task(model, objective)
-    result = _factors(task, inputs)
-    norms = result.squared_norms()
-    checks.finite_result(model, result.values, norms)
-    if verify:
-        _verify(task, inputs, norms)
+    task, verification = Task(model, objective), Verification(verify)
+    result = _factors(task, inputs, verification)
+    by_parameter = result.squared_norms_by_parameter()
+    total = sum(by_parameter.values(), torch.zeros_like(result.values))
+    checks.finite_result(model, result.values, total)
+    verification.judge(model, inputs, objective, None, by_parameter)
     return result
 
 
@@ -115,28 +124,18 @@ class Task:
     flattened: bool = False
 
 
-def _verify(task: Task, inputs: Inputs, norms: Tensor) -> None:
-    """Demand the same norm of the example with the largest one when the model sees it alone."""
-    batch = len(norms)
-    if batch == 1:
-        return
-    largest = int(norms.reshape(batch, -1).sum(1).argmax())
-
-    def in_its_row(output: Any) -> Tensor:
-        """The objective may hold one target per example, so it gets as many rows as before."""
-        return task.objective(checks.in_row(output, largest, batch))[largest : largest + 1]
-
-    alone = _norms(replace(task, objective=in_its_row), checks.one_of(inputs, largest))
-    checks.same_alone(norms, alone.total, largest)
-
-
 @dataclass(frozen=True)
 class Pass:
-    """A recorded forward pass: its values, and the objectives as columns of a matrix."""
+    """A recorded forward pass: its values, the objectives as columns of a matrix, its graph."""
 
     recorder: Recorder
     values: Tensor
     columns: Tensor
+    nodes: list[Any]
+
+    def counts(self, name: str, norm: Tensor) -> bool:
+        """Whether a weight was used: a use was seen, or its gradient is not nought."""
+        return name not in self.recorder.unseen or bool(norm.any())
 
 
 @contextmanager
@@ -145,26 +144,42 @@ def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
     tokens = checks.tokens_of(inputs) if task.flattened else 0
     recorder = Recorder(task.model, flattened=tokens)
     try:
-        with recorder.watching(), checks.deterministic():
+        with recorder.watching(), checks.deterministic(), checks.eager():
             values = task.objective(checks.call(task.model, inputs))
-        checks.objective(values, checks.batch_of(inputs), recorder.anchor)
+        nodes = checks.objective(values, checks.batch_of(inputs), recorder.anchor)
         with torch.enable_grad():
             columns = values if values.ndim == 2 else values[:, None]
-        yield Pass(recorder, values.detach(), columns)
+        yield Pass(recorder, values.detach(), columns, nodes)
     finally:
         recorder.release()
 
 
-def _norms(task: Task, inputs: Inputs) -> GradientNorms:
+def norms(task: Task, inputs: Inputs, verification: Verification) -> GradientNorms:
+    """The norms of one batch, not judged yet."""
     with forward(task, inputs) as done:
         factor, uses = scales(task, done), _use_counts(done.recorder)
+        probe = probed(done, verification, factor)
         count = done.columns.shape[1]
-        found = [_norms_of_one(done, k, uses, factor) for k in range(count)]
+        found = [
+            _norms_of_one(done, k, uses, factor, probe if k == 0 else None) for k in range(count)
+        ]
     shape, values = done.values.shape, done.values
     none = torch.zeros_like(widen(done.columns[:, 0].detach()))
     table = [[one.get(name, none).to(none.device) for one in found] for name in uses]
-    norms = descaled(torch.stack([torch.stack(row, 1) for row in table]), factor)
-    return GradientNorms(values, {n: x.reshape(shape) for n, x in zip(uses, norms, strict=True)})
+    squared = descaled(torch.stack([torch.stack(row, 1) for row in table]), factor)
+    by_parameter = {n: x.reshape(shape) for n, x in zip(uses, squared, strict=True)}
+    return GradientNorms(values, {n: x for n, x in by_parameter.items() if done.counts(n, x)})
+
+
+def probed(done: Pass, verification: Verification, factor: Tensor | None) -> Probe | None:
+    """The pass that starts with a number of its own for every example, if this batch needs it."""
+    half = any(p.dtype == torch.float16 for p in done.recorder.model.parameters())
+    probe = verification.probe(len(done.columns), done.nodes, half=half)
+    if probe is not None:
+        direction = towards(done, 0, None if factor is None else factor[:, 0])
+        direction = direction * probe.factors.to(direction)[:, None]
+        done.recorder.run_backward(done.columns, direction, probe.note, last=False)
+    return probe
 
 
 def scales(task: Task, done: Pass) -> Tensor | None:
@@ -181,7 +196,7 @@ def descaled(norm: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _norms_of_one(
-    done: Pass, k: int, uses: dict[str, int], factor: Tensor | None
+    done: Pass, k: int, uses: dict[str, int], factor: Tensor | None, probe: Probe | None
 ) -> dict[str, Tensor]:
     """Squared norms of objective k's gradients, by parameter, as the backward pass runs.
 
@@ -198,21 +213,22 @@ def _norms_of_one(
 
     last = k == done.columns.shape[1] - 1
     one = None if factor is None else factor[:, k]
-    backward(done, towards(done, k, one), consume, last=last)
+    backward(done, towards(done, k, one), consume, last=last, probe=probe)
     return norms | {name: total_norm(several) for name, several in shared.items()}
 
 
-def _factors(task: Task, inputs: Inputs) -> GradientFactors:
+def _factors(task: Task, inputs: Inputs, verification: Verification) -> GradientFactors:
     found: list[dict[str, list[Factor]]] = []
 
     def keep(name: str, factor: Factor) -> None:
         found[-1].setdefault(name, []).append(factor)
 
     with forward(task, inputs) as done:
-        count = done.columns.shape[1]
+        probe, count = probed(done, verification, None), done.columns.shape[1]
         for k in range(count):
             found.append({})
-            backward(done, towards(done, k), keep, last=k == count - 1)
+            checked = probe if k == 0 else None
+            backward(done, towards(done, k), keep, last=k == count - 1, probe=checked)
     sizes = {name: parameter.numel() for name, parameter in task.model.named_parameters()}
     return GradientFactors(done.values, found, sizes)
 
@@ -225,7 +241,12 @@ def towards(done: Pass, k: int, factor: Tensor | None = None) -> Tensor:
 
 
 def backward(
-    done: Pass, direction: Tensor, consume: Callable[[str, Factor], None], *, last: bool
+    done: Pass,
+    direction: Tensor,
+    consume: Callable[[str, Factor], None],
+    *,
+    last: bool,
+    probe: Probe | None = None,
 ) -> None:
     """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
     batch = len(done.columns)
@@ -234,6 +255,8 @@ def backward(
 
     @torch.no_grad()
     def collect(call: Call) -> None:
+        if probe is not None:
+            probe.compare(call)
         for local, factor in call.factors(batch).items():
             consume(done.recorder.names[id(call.touched[local])], factor)
         call.deltas.clear()

@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from gnuq.gradnorm import verified
 from gnuq.gradnorm.factors import Dense, Factor, widen
-from gnuq.gradnorm.rules import Backward, rule
+from gnuq.gradnorm.rules import Backward, leading, rule
 
 #: Spatial dimensions of the inputs of layers that fix them.
 SPATIAL: dict[type[nn.Module], int] = {
@@ -29,9 +29,18 @@ SPATIAL: dict[type[nn.Module], int] = {
 }
 
 
-@rule(nn.BatchNorm1d, "weight", "bias", by_token=False)
-@rule(nn.BatchNorm2d, "weight", "bias", by_token=False)
-@rule(nn.BatchNorm3d, "weight", "bias", by_token=False)
+def _batch_norm_output(module: _BatchNorm, x: Tensor) -> Tensor:
+    mean, variance = module.running_mean, module.running_var
+    return F.batch_norm(x[:1], mean, variance, module.weight, module.bias, eps=module.eps)
+
+
+def _group_norm_output(module: nn.GroupNorm, x: Tensor) -> Tensor:
+    return F.group_norm(x[:1], module.num_groups, module.weight, module.bias, module.eps)
+
+
+@rule(nn.BatchNorm1d, "weight", "bias", by_token=False, output=_batch_norm_output)
+@rule(nn.BatchNorm2d, "weight", "bias", by_token=False, output=_batch_norm_output)
+@rule(nn.BatchNorm3d, "weight", "bias", by_token=False, output=_batch_norm_output)
 def batch_norm(module: _BatchNorm, x: Tensor) -> Backward:
     """y_t = w ⊙ x̂_t + b, x̂ = (x − μ) / √(σ² + ε) of running μ, σ²:  ∇w = Σ_t δ_t ⊙ x̂_t."""
     mean, variance = module.running_mean, module.running_var
@@ -41,7 +50,7 @@ def batch_norm(module: _BatchNorm, x: Tensor) -> Backward:
     return _by_channel(x, lambda x: F.batch_norm(x, mean, variance, eps=module.eps))
 
 
-@rule(nn.GroupNorm, "weight", "bias", by_token=False)
+@rule(nn.GroupNorm, "weight", "bias", by_token=False, output=_group_norm_output)
 def group_norm(module: nn.GroupNorm, x: Tensor) -> Backward:
     """y_t = w ⊙ x̂_t + b, x̂ standardised in each group of channels:  ∇w = Σ_t δ_t ⊙ x̂_t."""
     _beside_the_batch(x, module.num_channels)
@@ -111,7 +120,21 @@ def _scaled(module: Any, x: Tensor) -> Tensor:
     return wide * torch.rsqrt(mean + (module.eps if eps is None else eps))
 
 
+def _rounded_output(module: Any, x: Tensor) -> Tensor:
+    return module.weight * _scaled(module, leading(x)).to(x.dtype)
+
+
+def _wide_output(module: Any, x: Tensor) -> Tensor:
+    return (module.weight.float() * _scaled(module, leading(x))).to(x.dtype)
+
+
+def _shifted_output(module: Any, x: Tensor) -> Tensor:
+    return ((1 + module.weight.float()) * _scaled(module, leading(x))).to(x.dtype)
+
+
 for name in verified.ROUNDED_RMS_NORMS:
-    rule(verified.full_name(name), "weight")(rounded_rms_norm)
-for name in verified.WIDE_RMS_NORMS + verified.SHIFTED_RMS_NORMS:
-    rule(verified.full_name(name), "weight")(wide_rms_norm)
+    rule(verified.full_name(name), "weight", output=_rounded_output)(rounded_rms_norm)
+for name in verified.WIDE_RMS_NORMS:
+    rule(verified.full_name(name), "weight", output=_wide_output)(wide_rms_norm)
+for name in verified.SHIFTED_RMS_NORMS:
+    rule(verified.full_name(name), "weight", output=_shifted_output)(wide_rms_norm)

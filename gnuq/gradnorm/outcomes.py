@@ -90,12 +90,20 @@ class GradientFactors:
     ) -> Float[Tensor, " batch *objectives"]:
         """The kernel's diagonal, Σ_j scale_j ‖∂s_b/∂θ_j‖², shaped like `values`."""
         weight = self._weights(scale)
-        columns = []
-        for one in self.factors:
-            terms = [weight[name] * total_norm(uses) for name, uses in one.items()]
-            blank = self.values.new_zeros(len(self.values))
-            columns.append(torch.stack(terms).sum(0) if terms else blank)
-        return torch.stack(columns, 1).reshape(self.values.shape)
+        total = torch.zeros_like(self.values)
+        for name, norm in self.squared_norms_by_parameter().items():
+            total = total + weight[name] * norm
+        return total
+
+    def squared_norms_by_parameter(self) -> dict[str, Float[Tensor, " batch *objectives"]]:
+        """‖∂s_b/∂θ_j‖² of every parameter tensor j that has influence, shaped like `values`."""
+        names = dict.fromkeys(name for one in self.factors for name in one)
+        blank = self.values.new_zeros(len(self.values))
+        columns = {
+            name: [total_norm(one[name]) if name in one else blank for one in self.factors]
+            for name in names
+        }
+        return {n: torch.stack(c, 1).reshape(self.values.shape) for n, c in columns.items()}
 
     def jacobian(self) -> Float[Tensor, "rows parameters"]:
         """The gradients multiplied out, for small models only.

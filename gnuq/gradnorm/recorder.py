@@ -9,6 +9,7 @@ silently too small.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -74,6 +75,7 @@ class Recorder:
     Attributes:
         calls: the calls in order, each with the parameters that it used.
         names: canonical name of every parameter, by identity; tied parameters share one.
+        unseen: names of the parameters that a call may have used where nobody saw it.
         anchor: the one leaf of the autograd graph.
     """
 
@@ -85,9 +87,11 @@ class Recorder:
         self.stored = stored_weights(model)  # held: a layer may replace one, and ids are reused
         self.names = {id(stored): name for name, stored in self.stored.items()} | self.names
         self.anchor = torch.zeros((), requires_grad=True)
+        self.unseen: set[str] = set()
         self._arrived: Callable[[Call], None] | None = None
         self._running: list[Call] = []
         self._watching = False
+        self._thread = threading.get_ident()  # another thread may serve the same model meanwhile
         self._handles: list[RemovableHandle] = []
 
     @contextmanager
@@ -102,9 +106,6 @@ class Recorder:
                 rule = self.rules[module]
                 if _computes_with_parameters(module, rule):
                     self._hook(stack, name, module, rule)
-            mha = torch.backends.mha  # its fast path hides which module uses which weight
-            stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
-            mha.set_fastpath_enabled(False)
             self._watching = True
             stack.callback(setattr, self, "_watching", False)
             with torch.enable_grad(), _Watch(self.names, self._used):
@@ -117,9 +118,12 @@ class Recorder:
             raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
         def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            self._running.append(Call(name, module, rule, flattened=self.flattened))
+            if threading.get_ident() == self._thread:
+                self._running.append(Call(name, module, rule, flattened=self.flattened))
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+            if threading.get_ident() != self._thread:
+                return output
             call = self._running.pop()
             if call.module is not module:
                 raise call.refuse("it raised an error that the model swallowed.")
@@ -127,6 +131,9 @@ class Recorder:
                 call.touched[weight] = stored
                 self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
             call.returned(args, kwargs)
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                call.look_at(output)
+            self.unseen |= {self.names[id(call.touched[key])] for key in call.hidden}
             used = {id(parameter) for parameter in call.touched.values()}
             if self._running:
                 self._running[-1].nested |= used | call.nested
@@ -201,6 +208,7 @@ class Recorder:
     def _receive(self, call: Call, index: int, delta: Tensor) -> None:
         if self._watching:
             raise call.refuse("the model differentiates inside its forward pass.")
+        call.demand_same_weights()  # they are what the layer's own backward pass is about to use
         call.deltas[index] = delta
         if self._arrived is not None and call.rule is not None:
             self._arrived(call)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -33,6 +34,8 @@ class Rule:
             the model put them into dimension 0 (`flattened`).
         stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
             that stands for it. Its gradient is that with respect to the unpacked weight.
+        output: the formula that the rule assumes, from the module and the call's tensors to the
+            first rows of the output; None if only the judge can tell.
         prepare: called once per forward call with the module and its input; returns the
             function of δ, which several backward passes may share.
     """
@@ -42,6 +45,7 @@ class Rule:
     arguments: int = 1
     by_token: bool = True
     stored: Mapping[str, str] = field(default_factory=dict)
+    output: Callable[..., Tensor] | None = None
 
 
 #: By class, or by a class's full name, so that its package need not be imported to have a rule.
@@ -54,6 +58,7 @@ def rule(
     arguments: int = 1,
     by_token: bool = True,
     stored: Mapping[str, str] | None = None,
+    output: Callable[..., Tensor] | None = None,
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function as the rule for modules whose exact type is `kind`.
 
@@ -63,11 +68,12 @@ def rule(
         arguments: how many of the call's tensors the function gets, after the module.
         by_token: False for layers that tell their dimensions apart by their order.
         stored: weights that the layer keeps packed in a buffer: the weight's name → the buffer's.
+        output: the layer's formula, for its first rows, which `leading` takes.
     """
 
     def register(prepare: Callable[..., Backward]) -> Callable:
         covered = frozenset(parameters)
-        RULES[kind] = Rule(covered, prepare, arguments, by_token, dict(stored or {}))
+        RULES[kind] = Rule(covered, prepare, arguments, by_token, dict(stored or {}), output)
         return prepare
 
     return register
@@ -84,8 +90,13 @@ def find_rule(module: nn.Module) -> Rule | None:
     if found is None:
         return None
     own = {name for name, parameter in module._parameters.items() if parameter is not None}
-    patched = "forward" in vars(module) and not hasattr(module, "_hf_hook")  # moves tensors only
+    patched = "forward" in vars(module) and not hasattr(module, "_hf_hook")
     return None if patched or not own <= found.parameters else found
+
+
+def leading(x: Tensor) -> Tensor:
+    """The first token of the first example, in the same number of dimensions."""
+    return x[:1, :1] if x.ndim > 2 else x[:1]
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,12 @@ def _beside_the_batch(x: Tensor, shape: tuple[int, ...]) -> None:
         raise NotImplementedError("it normalises over the batch, so examples are not independent")
 
 
-@rule(nn.Linear, "weight", "bias")
+def linear_output(module: Any, a: Tensor) -> Tensor:
+    """W a + b of the first token."""
+    return F.linear(leading(a), module.weight, module.bias)
+
+
+@rule(nn.Linear, "weight", "bias", output=linear_output)
 def linear(module: nn.Module, a: Tensor) -> Backward:
     """y_t = W a_t + b:  ∇W = Σ_t δ_t a_tᵀ,  ∇b = Σ_t δ_t."""
     inputs = shared(a)
@@ -131,7 +147,12 @@ def linear(module: nn.Module, a: Tensor) -> Backward:
     return backward
 
 
-@rule(nn.Embedding, "weight")
+def embedding_output(module: Any, ids: Tensor) -> Tensor:
+    """W[id] of the first token."""
+    return module.weight[ids[:1, :1] if ids.ndim > 1 else ids[:1]]
+
+
+@rule(nn.Embedding, "weight", output=embedding_output)
 def embedding(module: nn.Module, ids: Tensor) -> Backward:
     """y_t = W[id_t]:  row v of ∇W is Σ_{t: id_t = v} δ_t; the padding row receives nothing."""
     assert isinstance(module, nn.Embedding)
@@ -147,7 +168,19 @@ def embedding(module: nn.Module, ids: Tensor) -> Backward:
     return backward
 
 
-@rule(nn.LayerNorm, "weight", "bias")
+def _layer_norm_output(module: Any, x: Tensor) -> Tensor:
+    shape = module.normalized_shape
+    first = leading(x) if len(shape) == 1 else x[:1]
+    return F.layer_norm(first, shape, module.weight, module.bias, module.eps)
+
+
+def _rms_norm_output(module: Any, x: Tensor) -> Tensor:
+    shape = module.normalized_shape
+    first = leading(x) if len(shape) == 1 else x[:1]
+    return F.rms_norm(first, shape, module.weight, module.eps)
+
+
+@rule(nn.LayerNorm, "weight", "bias", output=_layer_norm_output)
 def layer_norm(module: nn.Module, x: Tensor) -> Backward:
     """y_t = w ⊙ x̂_t + b, x̂_t standardised:  ∇w = Σ_t δ_t ⊙ x̂_t,  ∇b = Σ_t δ_t."""
     assert isinstance(module, nn.LayerNorm)
@@ -164,7 +197,7 @@ def layer_norm(module: nn.Module, x: Tensor) -> Backward:
     return backward
 
 
-@rule(nn.RMSNorm, "weight")
+@rule(nn.RMSNorm, "weight", output=_rms_norm_output)
 def rms_norm(module: nn.Module, x: Tensor) -> Backward:
     """y_t = w ⊙ x_t / rms(x_t):  ∇w = Σ_t δ_t ⊙ x_t / rms(x_t)."""
     assert isinstance(module, nn.RMSNorm)

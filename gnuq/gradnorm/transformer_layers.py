@@ -14,10 +14,22 @@ from torch.nn import functional as F
 
 from gnuq.gradnorm import verified
 from gnuq.gradnorm.factors import Dense, Factor, Outer, Routed, Tokens, widen
-from gnuq.gradnorm.rules import Backward, embedding, linear, rule
+from gnuq.gradnorm.rules import (
+    Backward,
+    embedding,
+    embedding_output,
+    leading,
+    linear,
+    linear_output,
+    rule,
+)
 
 
-@rule("transformers.pytorch_utils.Conv1D", "weight", "bias")
+def _transposed_output(module: Any, a: Tensor) -> Tensor:
+    return leading(a) @ module.weight + module.bias
+
+
+@rule("transformers.pytorch_utils.Conv1D", "weight", "bias", output=_transposed_output)
 def transposed_linear(module: Any, a: Tensor) -> Backward:
     """y_t = Wᵀ a_t + b, W of shape (inputs, outputs):  ∇W = Σ_t a_t δ_tᵀ,  ∇b = Σ_t δ_t."""
     inputs = Tokens.of(a)
@@ -30,14 +42,27 @@ def transposed_linear(module: Any, a: Tensor) -> Backward:
     return backward
 
 
-@rule("transformers.models.gemma3.modeling_gemma3.Gemma3TextScaledWordEmbedding", "weight")
+def _scaled_output(module: Any, ids: Tensor) -> Tensor:
+    return embedding_output(module, ids) * module.embed_scale.to(module.weight.dtype)
+
+
+@rule(
+    "transformers.models.gemma3.modeling_gemma3.Gemma3TextScaledWordEmbedding",
+    "weight",
+    output=_scaled_output,
+)
 def scaled_embedding(module: Any, ids: Tensor) -> Backward:
     """y_t = s W[id_t]:  row v of ∇W is s Σ_{t: id_t = v} δ_t; the padding row receives nothing."""
     exact = embedding(module, ids)
     return lambda delta: exact(delta * module.embed_scale.to(module.weight.dtype))
 
 
-rule("transformers.models.falcon.modeling_falcon.FalconLinear", "weight", "bias")(linear)
+rule(
+    "transformers.models.falcon.modeling_falcon.FalconLinear",
+    "weight",
+    "bias",
+    output=linear_output,
+)(linear)
 
 
 def experts(module: Any, hidden: Tensor, index: Tensor, weights: Tensor) -> Backward:

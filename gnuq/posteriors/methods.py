@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gnuq.estimators import epistemic, predictions_from
-from gnuq.estimators.delta import Link
+from gnuq.estimators.links import Link
 from gnuq.networks import Architecture, MapFit, Prior, probabilities
 from gnuq.posteriors import ensembles, kfac, laplace, predictive
 from gnuq.problems import Problem, Task

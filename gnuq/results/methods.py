@@ -40,7 +40,7 @@ def point_estimates(experiment: Experiment, fit: MapFit) -> pd.DataFrame:
     if link == "identity":
         columns["value"] = norms.values
     else:
-        bernoulli = aleatoric(norms.values)
+        bernoulli = aleatoric(norms)
         columns |= {"probability": norms.values, "bernoulli": bernoulli}
         columns["second_order_aleatoric"] = bernoulli - variance
     return pd.DataFrame({name: by_class(values) for name, values in columns.items()})

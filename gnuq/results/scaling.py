@@ -98,9 +98,9 @@ def estimates(run: Run, map_seed: int = 0) -> tuple[pd.DataFrame, dict[str, floa
         "gradient_norm": found.total,
         "prior_norm": prior_norm(network, points, run.prior.variances(network)),
         "laplace": curved.variance(points, lambda f: f.softmax(1), batch_size=500),
-        "bernoulli": aleatoric(found.values),
+        "bernoulli": aleatoric(found),
         "early_norm": early.total,
-        "early_bernoulli": aleatoric(early.values),
+        "early_bernoulli": aleatoric(early),
     }
     told = {"flat": float(flat)}
     return pd.DataFrame({name: by_class(values) for name, values in columns.items()}), told

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnuq.estimators import log_odds_of
 from gnuq.gradnorm import squared_gradient_norms
 from gnuq.gradnorm.alignment import Alignment, alignment, gram
 from gnuq.gradnorm.checks import NotFiniteError
@@ -101,10 +102,7 @@ def token_log_probabilities(
     As log σ of the token's log-odds against all others: no digit of 1 − p is lost where p is
     nearly 1, neither here nor in the gradient.
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    chosen = wide.gather(-1, tokens[..., None])[..., 0]
-    others = wide.scatter(-1, tokens[..., None], -torch.inf).logsumexp(-1)
-    return functional.logsigmoid(chosen - others)
+    return functional.logsigmoid(log_odds_of(logits, tokens))
 
 
 class Objective:

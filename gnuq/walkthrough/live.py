@@ -154,7 +154,7 @@ def estimates(settings: Settings, output: int = 0, *, coarse: bool = False) -> p
     columns["gradient_norm"] = norms.total
     columns["laplace_epistemic"] = curved.variance(grid.points, _prediction(problem, output))
     if problem.task != "regression":
-        columns["bernoulli"] = aleatoric(norms.values)
+        columns["bernoulli"] = aleatoric(norms)
     if problem.task == "binary":
         spread = output_covariance(curved, grid.points)
         linear = linearised_predictive(fit.network(grid.points), spread, problem)

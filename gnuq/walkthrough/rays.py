@@ -142,7 +142,7 @@ def estimates(model: Model, points: Float[Tensor, "points 2"]) -> pd.DataFrame:
         "linearised": gaussian_logit_variance(logits, spread),
         "laplace": curved.variance(points, probability).numpy(),
         "norm": model.constant * norms.total.numpy(),
-        "bernoulli": aleatoric(norms.values).numpy(),
+        "bernoulli": aleatoric(norms).numpy(),
     }
     return pd.DataFrame(columns)
 

@@ -267,7 +267,7 @@ def test_assigning_a_parameter_to_a_slice_is_seen() -> None:
 
 
 def test_a_softmax_over_the_batch_is_refused() -> None:
-    with pytest.raises(UnsupportedModuleError, match="on its own"):
+    with pytest.raises(UnsupportedModuleError, match="depends on others"):
         squared_gradient_norms(linear(), x, lambda y: y.softmax(0)[:, 0])
 
 

@@ -1,0 +1,214 @@
+"""An independent judge: one example's gradients by plain autograd, against what the rules said.
+
+The judged example goes through the model on its own, with none of the recorder's hooks, and every
+weight receives its whole gradient, of which the squared norm is kept as it arrives. No rule, no
+factor and no assumption about the batch enters, so that a use of a weight that nobody saw, a layer
+that does not do what its class does, and examples that depend on each other all show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnuq.gradnorm import checks
+from gnuq.gradnorm.calls import UnsupportedModuleError
+from gnuq.gradnorm.recorder import stored_weights
+from gnuq.gradnorm.rules import find_rule
+from gnuq.gradnorm.shapes import widen
+from gnuq.gradnorm.trees import tensors
+
+#: How many parameters a message names.
+NAMED = 3
+#: Differences below this share of the whole gradient's squared norm are rounding, times eps.
+SHARE = 16
+#: By how much the layers may multiply a relative rounding of the gradient at the output.
+AMPLIFIED = 1000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What plain autograd says of one example.
+
+    Attributes:
+        values: the objectives, shape (K,).
+        norms: squared norms of every weight's gradient, by name, shape (K,); weights that
+            autograd does not reach are absent.
+        slope: squared norms of the gradients at the model's output, shape (K,): what rounding in
+            the gradients at the weights is measured by.
+    """
+
+    values: Tensor
+    norms: dict[str, Tensor]
+    slope: Tensor
+
+
+def plain(
+    model: nn.Module,
+    inputs: Any,
+    objective: Callable[[Any], Tensor],
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> Verdict:
+    """Squared gradient norms of one example, by one whole backward pass for each objective.
+
+    Memory: the largest gradient of one weight, not a second copy of the weights.
+
+    Args:
+        model: the model.
+        inputs: of one example, as a batch of one.
+        objective: from the model's output to shape (1,) or (1, K).
+        scale: as in `gnuq.gradnorm.squared_gradient_norms`.
+
+    Raises:
+        UnsupportedModuleError: the model cannot run on this example alone.
+    """
+    norms: dict[str, Tensor] = {}
+    with _weighed(model, norms) as weights, torch.enable_grad(), checks.eager():
+        output = _run(model, inputs)
+        values = objective(output)
+        columns = (values if values.ndim == 2 else values[:, None])[0]
+        factors = None if scale is None else scale(columns.detach()[None])[0]
+        found, slopes = [], []
+        for k, column in enumerate(columns):
+            norms.clear()
+            start = torch.ones_like(column) if factors is None else factors[k].to(column)
+            last = k == len(columns) - 1
+            slopes.append(_slope(column, output))
+            torch.autograd.grad(column, weights, start, retain_graph=not last, allow_unused=True)
+            found.append({name: norm / start.double().square() for name, norm in norms.items()})
+    names = dict.fromkeys(name for one in found for name in one)
+    nought = torch.zeros((), dtype=torch.float64)
+    rows = {name: torch.stack([one.get(name, nought) for one in found]) for name in names}
+    return Verdict(columns.detach(), rows, torch.stack(slopes))
+
+
+def _slope(column: Tensor, output: Any) -> Tensor:
+    """‖∂s/∂output‖²."""
+    leaves = [x for x in tensors(output) if x.requires_grad]
+    found = torch.autograd.grad(column, leaves, retain_graph=True, allow_unused=True)
+    nought = torch.zeros((), dtype=torch.float64)
+    return sum((_squared(x) for x in found if x is not None), nought)
+
+
+def _run(model: nn.Module, inputs: Any) -> Any:
+    try:
+        return checks.call(model, inputs)
+    except (ValueError, TypeError) as error:
+        raise UnsupportedModuleError(
+            "model: it cannot run on one example of the batch alone, so examples may depend on "
+            f"each other (a graph, a table cut like a batch); score one at a time. ({error})"
+        ) from error
+
+
+@contextmanager
+def _weighed(model: nn.Module, norms: dict[str, Tensor]) -> Generator[list[Tensor]]:
+    """Thaw the weights, and note the norm of each gradient as it arrives, keeping none."""
+    packed = {id(stored) for stored in stored_weights(model).values()}
+    weights = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.is_floating_point() and id(p) not in packed
+    }
+    with ExitStack() as stack:
+        for name, weight in weights.items():
+            stack.callback(weight.requires_grad_, weight.requires_grad)
+            weight.requires_grad_(True)
+            stack.callback(weight.register_hook(_noting(norms, name)).remove)
+        for name, module in model.named_modules():
+            rule = find_rule(module)
+            if rule is not None and rule.stored:
+                stack.callback(module.register_forward_hook(_packed(norms, name)).remove)
+        yield list(weights.values())
+
+
+def _noting(norms: dict[str, Tensor], name: str) -> Callable[[Tensor], Tensor]:
+    def note(gradient: Tensor) -> Tensor:
+        norms[name] = _squared(gradient)
+        return gradient.new_zeros(()).expand(gradient.shape)  # stands for it, without memory
+
+    return note
+
+
+def _packed(norms: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    """A quantised layer's ∇W̃ = δᵀ a, multiplied out, and the gradient of its bias."""
+
+    def leave(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        dtype = getattr(module, "compute_dtype", None) or given[0].dtype
+        a = widen(given[0].detach().to(dtype)).flatten(0, -2)
+
+        def receive(delta: Tensor) -> None:
+            flat = widen(delta.to(dtype)).flatten(0, -2)
+            norms[f"{name}.weight"] = _squared(flat.mT @ a)
+            if "bias" in module._buffers and module._buffers["bias"] is not None:
+                norms[f"{name}.bias"] = _squared(flat.sum(0))
+
+        if output.requires_grad:
+            output.register_hook(receive)
+
+    return leave
+
+
+def _squared(gradient: Tensor) -> Tensor:
+    """‖·‖² in float64, on the CPU; no second copy in a wider type."""
+    whole = gradient.to_dense() if gradient.is_sparse else gradient
+    wide = torch.float32 if whole.dtype in (torch.float16, torch.bfloat16) else None
+    return torch.linalg.vector_norm(whole, dtype=wide).double().cpu().square()
+
+
+def compare(
+    verdict: Verdict, norms: Mapping[str, Tensor], example: int, tolerance: float, eps: float
+) -> None:
+    """Demand that every weight's norm is what plain autograd says.
+
+    Args:
+        verdict: of the example.
+        norms: what the rules said of it, by name, shape (K,).
+        example: its number, for the message.
+        tolerance: by how much two norms of one weight may differ, relative to the larger one.
+        eps: the precision of the data type, which says what is rounding.
+
+    Raises:
+        UnsupportedModuleError: some weights have another norm; it names them.
+    """
+    total = torch.stack(list(verdict.norms.values())).sum(0) if verdict.norms else 0.0
+    rounding = SHARE * eps * total + (AMPLIFIED * eps) ** 2 * verdict.slope
+    wrong = {}
+    for name in dict.fromkeys([*verdict.norms, *norms]):
+        truth, found = verdict.norms.get(name), norms.get(name)
+        expected = torch.zeros(1, dtype=torch.float64) if truth is None else truth
+        got = torch.zeros_like(expected) if found is None else found.double().cpu()
+        slack = tolerance * torch.maximum(expected, got) + rounding
+        if not bool(((got - expected).abs() <= slack).all()):
+            wrong[name] = (got, expected, found is None)
+    if wrong:
+        raise UnsupportedModuleError(_told(wrong, example))
+
+
+def _told(wrong: Mapping[str, tuple[Tensor, Tensor, bool]], example: int) -> str:
+    """Which weights are wrong, by how much, and what that is a sign of."""
+    parts = []
+    for name, (got, expected, unseen) in list(wrong.items())[:NAMED]:
+        k = int((got - expected).abs().argmax())
+        seen = "no use of it was seen" if unseen else f"{float(got.expand_as(expected)[k]):.6g}"
+        parts.append(f"{name!r}: {seen}, autograd says {float(expected[k]):.6g}")
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    if all(unseen for _, _, unseen in wrong.values()):
+        cause = (
+            "it is used where no hook sees it (a scripted or compiled function, vmap, another "
+            "thread, a tensor kept from another call); use the parameter in its module's forward"
+        )
+    else:
+        cause = (
+            "dimension 0 is not the batch everywhere, examples depend on each other, a layer does "
+            "not compute what its class does, or a weight is used unseen. Put the batch first, or "
+            "score one example at a time"
+        )
+    return (
+        f"example {example} has another squared gradient norm on its own, by plain autograd, than "
+        f"in the batch. {'; '.join(parts)}{more}: {cause}."
+    )

@@ -1,0 +1,110 @@
+"""How much of a batch is checked, and by whom: one example by `judge`, all rows by `separation`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gnuq.gradnorm import checks, judge, separation
+
+#: Every batch; the first one only; none.
+Verify = Literal["first"] | bool
+
+
+class Verification:
+    """The checks of one run over one batch after the other.
+
+    Args:
+        verify: what is asked for.
+
+    Raises:
+        ValueError: something else than True, "first" or False.
+    """
+
+    def __init__(self, verify: Verify) -> None:
+        if verify not in (True, False, "first"):
+            raise ValueError(f"verify: {verify!r} is none of True, 'first', False.")
+        self.verify = verify
+        self.judged = 0
+        self._in_order: set[frozenset[tuple[str, int]]] = set()
+        self._draw = random.Random()
+
+    @property
+    def due(self) -> bool:
+        """Whether the next batch is to be judged."""
+        return self.verify is True or (self.verify == "first" and not self.judged)
+
+    def probe(self, batch: int, nodes: list[Any], *, half: bool) -> separation.Probe | None:
+        """The probe of a batch, if its examples may stand in other rows than in those before.
+
+        Args:
+            batch: the number of examples.
+            nodes: of the pass's autograd graph.
+            half: whether the model computes in float16.
+        """
+        if batch == 1 or not self.due:
+            return None
+        graph, moving = separation.kinds(nodes)
+        if graph in self._in_order and not moving:
+            return None
+        self._in_order.add(graph)
+        return separation.Probe(batch, self._draw, half=half)
+
+    def judge(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        objective: Callable[[Any], Tensor],
+        scale: Callable[[Tensor], Tensor] | None,
+        norms: Mapping[str, Tensor],
+        start: int = 0,
+    ) -> None:
+        """Hand one example of a batch, drawn at random, to the judge.
+
+        Args:
+            model: the model.
+            inputs: of the batch.
+            objective: of the batch.
+            scale: as in `gnuq.gradnorm.squared_gradient_norms`.
+            norms: squared norms by parameter, shape (batch,) or (batch, K).
+            start: the number of the batch's first example, for messages.
+
+        Raises:
+            UnsupportedModuleError: a norm is not what plain autograd says.
+        """
+        if not self.due:
+            return
+        self.judged += 1
+        batch = checks.batch_of(inputs)
+        chosen = self._draw.randrange(batch)
+
+        def in_its_row(output: Any) -> Tensor:
+            """The objective may hold one target per example, so it gets as many rows as before."""
+            found: Tensor = objective(checks.in_row(output, chosen, batch))
+            return found[chosen : chosen + 1]
+
+        alone = checks.one_of(inputs, chosen) if batch > 1 else inputs
+        verdict = judge.plain(model, alone, in_its_row, scale)
+        rows = {name: norm.reshape(batch, -1)[chosen] for name, norm in norms.items()}
+        eps = precision(model)
+        judge.compare(verdict, rows, start + chosen, tolerance(eps), eps)
+
+
+def precision(model: nn.Module) -> float:
+    """The relative precision of the coarsest type that the model computes in."""
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return max((torch.finfo(kind).eps for kind in types), default=torch.finfo(torch.float32).eps)
+
+
+def tolerance(eps: float) -> float:
+    """By how much a squared norm may differ between two orders of summation, relatively.
+
+    Ten times half the digits: 3e-3 in float32, where gradients that nearly cancel lose many. In
+    float64 1e-5, since many norm layers compute in float32 always. In half precision a batch and
+    an example alone are rounded so differently that only the order of magnitude can be compared.
+    """
+    return min(max(10 * eps**0.5, 1e-5), 0.9)
