@@ -79,7 +79,7 @@ def plain(
             start = torch.ones_like(column) if factors is None else factors[k].to(column)
             last = k == len(columns) - 1
             slopes.append(_slope(column, output))
-            torch.autograd.grad(column, weights, start, retain_graph=not last, allow_unused=True)
+            _backward(column, weights, start, last=last)
             found.append({name: norm / start.double().square() for name, norm in norms.items()})
     names = dict.fromkeys(name for one in found for name in one)
     nought = torch.zeros((), dtype=torch.float64)
@@ -87,9 +87,22 @@ def plain(
     return Verdict(columns.detach(), rows, torch.stack(slopes))
 
 
+def _backward(column: Tensor, weights: list[Tensor], start: Tensor, *, last: bool) -> None:
+    if not column.requires_grad:
+        return
+    try:
+        torch.autograd.grad(column, weights, start, retain_graph=not last, allow_unused=True)
+    except RuntimeError as error:
+        raise UnsupportedModuleError(
+            f"model: plain autograd cannot differentiate it, so its norms cannot be judged: {error}"
+        ) from error
+
+
 def _slope(column: Tensor, output: Any) -> Tensor:
     """‖∂s/∂output‖²."""
     leaves = [x for x in tensors(output) if x.requires_grad]
+    if not leaves or not column.requires_grad:
+        return torch.zeros((), dtype=torch.float64)
     found = torch.autograd.grad(column, leaves, retain_graph=True, allow_unused=True)
     nought = torch.zeros((), dtype=torch.float64)
     return sum((_squared(x) for x in found if x is not None), nought)
