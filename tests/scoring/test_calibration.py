@@ -30,6 +30,7 @@ def scores(
         model_name=model,
         weights_read=SimpleNamespace(fingerprint=model),
         by_parameter=pd.DataFrame({"w": epistemic}),
+        log_epistemic=np.log(epistemic, where=epistemic > 0, out=np.full(count, -np.inf)),
         token_probabilities=[np.array([0.5])] * count,
         aleatoric=np.full(count, 0.25),
         mean_log_probability=np.full(count, np.log(0.5)),
