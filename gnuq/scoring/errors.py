@@ -18,3 +18,7 @@ class ExampleError(ScoreError):
         where = "" if example is None else f"example {example}: "
         super().__init__(f"{where}{reason}.")
         self.reason = reason
+
+
+class FileError(ScoreError):
+    """An input or output file that cannot be used."""

@@ -51,6 +51,19 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Tells one tokenizer from another: 16 hexadecimal digits.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = sorted(tokenizer.get_vocab().items()) if backend is None else backend.to_str()
+    special = sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items())
+    told = [type(tokenizer).__qualname__, words, special, getattr(tokenizer, "chat_template", None)]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+
+
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """What a checkpoint would hold: weights, buffers, and the scales of packed weights."""
     for name, held in model.state_dict(keep_vars=True).items():

@@ -16,7 +16,7 @@ from torch import nn
 from gnuq.gradnorm import UnsupportedModuleError
 from gnuq.gradnorm.checks import NotFiniteError
 from gnuq.scoring import models, passes
-from gnuq.scoring.batches import batches, dtype_of
+from gnuq.scoring.batches import batches, dtype_of, short_of_memory
 from gnuq.scoring.examples import Example, ExampleError
 from gnuq.scoring.scores import Scores
 from gnuq.scoring.weights import Parameters, Weights, counted
@@ -87,11 +87,14 @@ class Task:
         """One batch; in halves if the memory does not suffice."""
         try:
             return self._batch([examples[i] for i in chosen], chosen)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
+            if not short_of_memory(error):
+                raise
             if len(chosen) == 1:
                 reason = f"{len(examples[chosen[0]])} tokens do not fit the memory"
                 raise ExampleError(reason, chosen[0]) from error
-        torch.cuda.empty_cache()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         self.budget /= 2
         half = len(chosen) // 2
         return self._rows(examples, chosen[:half]) | self._rows(examples, chosen[half:])
