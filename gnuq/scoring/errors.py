@@ -22,3 +22,7 @@ class ExampleError(ScoreError):
 
 class FileError(ScoreError):
     """An input or output file that cannot be used."""
+
+
+class CalibrationError(ScoreError):
+    """Scores and labels that cannot be fitted, or a calibration of another model."""
