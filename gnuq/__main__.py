@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 # OpenMP's threads wait for each other in a loop that keeps the core busy: of two commands at once
@@ -177,16 +179,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         status: int = options.work(options)
-    except (RuntimeError, ValueError) as error:
+        if status < 2:
+            sys.stdout.flush()  # a full disk shows here, where it can still be told
+    except (RuntimeError, ValueError, OSError) as error:
         if not _can_be_mended(error):
             raise
-        print(f"python -m gnuq {options.command}: {error}", file=sys.stderr)
+        _tell(options.command, str(error))
         return 2
     except KeyboardInterrupt:
         told = "stopped; what was finished is kept, and the same command goes on from there."
-        print(f"\npython -m gnuq {options.command}: {told}", file=sys.stderr)
+        print(file=sys.stderr)
+        _tell(options.command, told)
         return 130
+    finally:
+        _let_go_of_output()
     return status
+
+
+def _tell(command: str, message: str) -> None:
+    print(f"python -m gnuq {command}: {message}", file=sys.stderr)
+
+
+def _let_go_of_output() -> None:
+    """What the output did not take is dropped: Python would try once more, with another status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+#: The system refuses to write: a full disk or quota, a place that is read-only, a closed pipe.
+REFUSALS = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EPIPE")
 
 
 def _can_be_mended(error: Exception) -> bool:
@@ -195,8 +218,22 @@ def _can_be_mended(error: Exception) -> bool:
     from gnuq.pipeline.stages import ItemError
     from gnuq.qa.datasets import DatasetError
 
+    if isinstance(error, OSError):
+        return errno.errorcode.get(error.errno or 0) in REFUSALS
     return isinstance(error, (ArtefactError, DatasetError, ItemError))
 
 
+def program() -> int:
+    """The command line as a process: a fault of its own has a trace, and status 2.
+
+    Status 1 means that part of the work could not be done, and nothing else.
+    """
+    try:
+        return main()
+    except Exception:
+        traceback.print_exc()
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

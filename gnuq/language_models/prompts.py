@@ -25,7 +25,7 @@ def encoded(model: Any, tokenizer: Any, prompts: Sequence[Prompt], room: int) ->
 
     Raises:
         TypeError: `prompts` is a single text.
-        ValueError: a prompt is empty, or leaves no room.
+        ValueError: a prompt is empty, begins twice, or leaves no room.
     """
     if isinstance(prompts, str):
         raise TypeError("prompts: it is one text; put it into a list.")
@@ -37,6 +37,8 @@ def encoded(model: Any, tokenizer: Any, prompts: Sequence[Prompt], room: int) ->
         )
         if not ids:
             raise ValueError(f"prompts: prompt {i} is empty; give it at least one token.")
+        if (fault := texts.begin_fault(tokenizer, ids)) is not None:
+            raise ValueError(f"prompts: prompt {i} {fault}.")
         if limit is not None and len(ids) + room > limit:
             raise ValueError(
                 f"prompts: prompt {i} has {len(ids)} tokens, which with max_new_tokens={room} is "

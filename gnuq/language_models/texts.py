@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -17,6 +18,30 @@ def opened(tokenizer: Any, text: str) -> list[int]:
     plain = tokenizer(text, add_special_tokens=False)["input_ids"]
     closed = ids[-1:] == [tokenizer.eos_token_id] and plain[-1:] != ids[-1:]
     return ids[:-1] if closed else ids
+
+
+def begin_fault(tokenizer: Any, ids: Sequence[int]) -> str | None:
+    """What is wrong with where a prompt's begin-of-sequence tokens stand, or None.
+
+    A second one, or white space before the first, is what comes of encoding the output of a chat
+    template with special tokens added; no model was trained on it.
+
+    Args:
+        tokenizer: the tokenizer.
+        ids: the prompt's token ids.
+    """
+    begin = tokenizer.bos_token_id
+    again = next((i for i, token in enumerate(ids) if i and token == begin), None)
+    if begin is None or again is None:
+        return None
+    between = [token for token in ids[:again] if token != begin]
+    if between and str(tokenizer.decode(between)).strip():
+        return None
+    twice = "two begin-of-sequence tokens" if ids[0] == begin else "white space before its begin"
+    return (
+        f"begins with {twice} (token {begin}); leave one, at the very start (encode what a chat "
+        "template wrote with add_special_tokens=False)"
+    )
 
 
 def context_of(model: Any) -> int | None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gnuq.scoring import models
 from gnuq.scoring.examples import Example, ExampleError
+from gnuq.scoring.exclusive import exclusive
 from gnuq.scoring.settings import Settings
 from gnuq.scoring.task import Row, collected
 
@@ -30,6 +31,13 @@ def attempted(
         `Scores.to_frame` of those that succeeded, indexed by key in the order given; and why the
         others have no score.
     """
+    with exclusive(model):
+        return _attempted(model, tokenizer, examples, settings)
+
+
+def _attempted(
+    model: Any, tokenizer: Any, examples: Mapping[Key, Example], settings: Settings
+) -> tuple[pd.DataFrame, dict[Key, str]]:
     wrong = {}
     keys = list(examples)
     for i, reason in models.fits(model, list(examples.values())).items():

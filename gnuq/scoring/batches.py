@@ -99,3 +99,13 @@ def batches(
             count += 1
         yield waiting[:count]
         waiting = waiting[count:]
+
+
+def short_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that memory ran out, on a GPU or not; it may be wrapped in another."""
+    while error is not None:
+        exhausted = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if exhausted or "can't allocate memory" in str(error):  # as torch says of a CPU
+            return True
+        error = error.__cause__
+    return False

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from gnuq.gradnorm import UnsupportedModuleError
 from gnuq.language_models import Loaded, ModelError, load, texts
-from gnuq.scoring import files, models, reference, report
+from gnuq.scoring import console, files, models, reference, report
 from gnuq.scoring.calibration import Calibration
 from gnuq.scoring.examples import Encoder, ScoreError
 from gnuq.scoring.own_answers import greedy
@@ -33,7 +33,8 @@ def main(options: argparse.Namespace) -> int:
     quiet()
     try:
         _fit_together(options)
-        return _file(options) if options.input else _question(options)
+        with console.warnings_in_one_line():
+            return _file(options) if options.input else _question(options)
     except (ScoreError, ModelError, UnsupportedModuleError) as error:
         print(f"python -m gnuq score: {error}", file=sys.stderr)
     except OSError as error:
@@ -210,7 +211,7 @@ def _as_json(
 
 
 def _file(options: argparse.Namespace) -> int:
-    with _bar() as progress:
+    with console.bar() as progress:
         table = files.score_file(
             Path(options.input),
             Path(options.output),
@@ -227,20 +228,3 @@ def _file(options: argparse.Namespace) -> int:
 
 def _pair(loaded: Loaded) -> tuple[Any, Any]:
     return loaded.model, loaded.tokenizer
-
-
-class _bar:  # noqa: N801
-    """A progress bar on the error stream, which is no part of the output."""
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        from tqdm import tqdm
-
-        self.bar = tqdm(unit="answer", file=sys.stderr, disable=None)
-        return self._update
-
-    def _update(self, done: int, of: int) -> None:
-        self.bar.total = of
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()

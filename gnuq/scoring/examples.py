@@ -6,38 +6,22 @@ ids are never turned into text and back: another segmentation would be another a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
-import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
 from gnuq.language_models import texts
+from gnuq.scoring.errors import ExampleError, ScoreError
+from gnuq.scoring.ids import SpecialTokens, whole_numbers
 
 #: A text, the messages of a chat, or token ids.
 Prompt: TypeAlias = "str | Sequence[Mapping[str, str]] | Sequence[int] | Tensor"
 #: A text, or generated token ids.
 Answer: TypeAlias = "str | Sequence[int] | Tensor"
-
-
-class ScoreError(ValueError):
-    """What cannot be scored, and what to do about it."""
-
-
-class ExampleError(ScoreError):
-    """A prompt or an answer that cannot be scored.
-
-    Attributes:
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, reason: str, example: int | None = None) -> None:
-        where = "" if example is None else f"example {example}: "
-        super().__init__(f"{where}{reason}.")
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -85,16 +69,24 @@ class Encoder:
             ExampleError: an empty prompt or answer, or a kind that is neither text nor ids.
         """
         text, ids = self._prompt(prompt)
-        if isinstance(answer, str):
-            found = self._trimmed(self._answer(text, ids, answer))
-            found = (*found, self._end_token()) if self.end else found
-        else:
-            found = self._trimmed(_whole_numbers(answer, "answer"), keep_end=self.end)
         if not ids:
             raise ExampleError("the prompt is empty and the tokenizer adds no token of its own")
+        special = self._special
+        if isinstance(answer, str):
+            _warn_of_whole_text(text, answer)
+            found = special.answer(self._answer(text, ids, answer))
+            found = (*found, self._end_token()) if self.end else found
+        else:
+            given = whole_numbers(answer, "answer")
+            special.refuse_whole_output(ids, given)
+            found = special.answer(given, keep_end=self.end)
         if not found or (isinstance(answer, str) and not answer):
             raise ExampleError("the answer is empty; score at least one token")
         return Example(ids, found)
+
+    @property
+    def _special(self) -> SpecialTokens:
+        return SpecialTokens(self.tokenizer, self.ends)
 
     def prompt(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of a prompt that the model is to answer.
@@ -106,6 +98,12 @@ class Encoder:
 
     def _prompt(self, prompt: Prompt) -> tuple[str | None, tuple[int, ...]]:
         """The prompt as text, if it is one, and its ids."""
+        text, ids = self._encoded(prompt)
+        if (fault := texts.begin_fault(self.tokenizer, ids)) is not None:
+            raise ExampleError(f"the prompt {fault}")
+        return text, ids
+
+    def _encoded(self, prompt: Prompt) -> tuple[str | None, tuple[int, ...]]:
         if isinstance(prompt, str) and self.chat:
             prompt = [{"role": "user", "content": prompt}]
         if _is_chat(prompt):
@@ -113,26 +111,7 @@ class Encoder:
             return prompt, tuple(self._ids(prompt))
         if isinstance(prompt, str):
             return prompt, tuple(texts.opened(self.tokenizer, _sound(prompt, "prompt")))
-        return None, self._without_padding(_whole_numbers(prompt, "prompt"))
-
-    def _without_padding(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Ids without the padding around them.
-
-        Raises:
-            ExampleError: the padding token has another use too, and stands twice at an end.
-        """
-        padding = self.tokenizer.pad_token_id
-        if padding is None:
-            return ids
-        if padding in self._special():
-            if ids[:2] == (padding,) * 2 or ids[-2:] == (padding,) * 2:
-                raise ExampleError("the prompt seems to be padded; give its ids without padding")
-            return ids
-        real = [i for i, token in enumerate(ids) if token != padding]
-        return ids[real[0] : real[-1] + 1] if real else ()
-
-    def _special(self) -> set[int | None]:
-        return {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.ends}
+        return None, self._special.prompt(whole_numbers(prompt, "prompt"))
 
     def _rendered(self, messages: Any) -> str:
         if not getattr(self.tokenizer, "chat_template", None):
@@ -167,22 +146,6 @@ class Encoder:
                     return tuple(whole[len(ids) :])
         return tuple(self._ids(answer))
 
-    def _trimmed(self, ids: tuple[int, ...], *, keep_end: bool = False) -> tuple[int, ...]:
-        """An answer without padding, and without the token that ended it unless that counts.
-
-        Raises:
-            ExampleError: something stands behind the end.
-        """
-        ends, padding = self.ends | {self.tokenizer.eos_token_id}, self.tokenizer.pad_token_id
-        first = next((i for i, token in enumerate(ids) if token in ends), None)
-        if first is not None:
-            if set(ids[first + 1 :]) - ends - {padding}:
-                raise ExampleError("the answer goes on after its end-of-sequence token")
-            return ids[: first + 1] if keep_end else ids[:first]
-        while ids and ids[-1] == padding:
-            ids = ids[:-1]
-        return ids
-
     def _end_token(self) -> int:
         if self.tokenizer.eos_token_id is None:
             raise ExampleError("the tokenizer has no end-of-sequence token; leave out end=True")
@@ -198,29 +161,20 @@ def _sound(text: str, name: str) -> str:
     return text
 
 
+def _warn_of_whole_text(prompt: str | None, answer: str) -> None:
+    """Pipelines return the prompt and its completion as one text; a model may repeat a prompt."""
+    if prompt is not None and len(prompt.split()) > 1 and answer.strip().startswith(prompt.strip()):
+        warnings.warn(
+            f"an answer begins with the whole text of its prompt ({prompt.strip()[:40]!r}…), which "
+            "is scored as part of it; if it is a pipeline's full text, cut the prompt off.",
+            stacklevel=2,
+        )
+
+
 def _is_chat(prompt: Any) -> bool:
     if isinstance(prompt, Tensor) or not isinstance(prompt, Sequence):
         return False
     return len(prompt) > 0 and all(isinstance(message, Mapping) for message in prompt)
-
-
-def _whole_numbers(ids: Any, name: str) -> tuple[int, ...]:
-    if isinstance(ids, (Tensor, np.ndarray)):
-        whole = (
-            not ids.dtype.is_floating_point if isinstance(ids, Tensor) else ids.dtype.kind in "iu"
-        )
-        if ids.ndim != 1 or not whole or ids.dtype == torch.bool:
-            raise ExampleError(f"the {name} has shape {tuple(ids.shape)} and {ids.dtype}, not ids")
-        return tuple(int(i) for i in ids.tolist())
-    try:
-        if isinstance(ids, (bytes, set, frozenset, Mapping)):
-            raise TypeError
-        values = list(ids)
-        if any(isinstance(i, (str, bytes, float, bool)) or int(i) != i for i in values):
-            raise TypeError
-        return tuple(int(i) for i in values)
-    except (TypeError, ValueError) as error:
-        raise ExampleError(f"the {name} is a {type(ids).__name__}, not a text or ids") from error
 
 
 def encode_all(

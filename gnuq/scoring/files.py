@@ -8,11 +8,9 @@ with one row a line, in order, and a column `error` for lines that could not be 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,17 @@ import pandas as pd
 
 from gnuq.artefacts.files import parquet, write_whole
 from gnuq.language_models import texts
-from gnuq.scoring import models
+from gnuq.scoring import finished_parts, models
 from gnuq.scoring.attempts import attempted
-from gnuq.scoring.examples import Encoder, Example, ExampleError, ScoreError
+from gnuq.scoring.errors import ExampleError, FileError
+from gnuq.scoring.examples import Encoder, Example
+from gnuq.scoring.exclusive import exclusive
 from gnuq.scoring.own_answers import greedy
 from gnuq.scoring.questions import asked
 from gnuq.scoring.settings import Settings
 
 #: Lines that are scored, and kept, together.
 CHUNK = 256
-
-
-class FileError(ScoreError):
-    """An input or output file that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def score_file(
         source: the input, JSON lines.
         target: the output, parquet.
         settings: how to score.
-        load: loads the model and its tokenizer; called only if lines are left to score.
+        load: loads the model and its tokenizer.
         progress: called with the numbers of lines done and of all.
 
     Returns:
@@ -113,42 +109,33 @@ def score_file(
         raise FileError(f"--output: {target} exists; remove it or name another file.")
     if not target.parent.is_dir():
         raise FileError(f"--output: there is no folder {target.parent}.")
-    parts = _parts(source, target, settings)
-    with _alone(parts):
-        _finish(lines, parts, settings, load, progress)
-        made = [pd.read_parquet(parts / name) for name in _names(lines)]
-        table = pd.concat(made, ignore_index=True)
-        write_whole(target, parquet(table))
-    shutil.rmtree(parts)
+    parts = finished_parts.folder(target, repr((lines, settings)))
+    with finished_parts.alone(parts):
+        try:
+            table = _scored(lines, parts, settings, load(), progress)
+            write_whole(target, parquet(table))
+        finally:
+            if target.exists() or not any(parts.glob("*/*.parquet")):
+                shutil.rmtree(parts)
     return table
 
 
-@contextmanager
-def _alone(parts: Path) -> Generator[None]:
-    """Hold the parts' folder for this process, until it ends in whatever way.
-
-    Raises:
-        FileError: another process has it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs of one file are then up to the user
-        yield
-        return
-    with (parts / "lock").open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FileError(f"--output: another run is writing it, in {parts}.") from error
-        yield
-
-
-def _parts(source: Path, target: Path, settings: Settings) -> Path:
-    """The folder of finished parts, named by what determines them."""
-    told = source.read_bytes() + repr(settings).encode()
-    folder = target.with_name(f"{target.name}.{hashlib.sha256(told).hexdigest()[:12]}.parts")
-    folder.mkdir(exist_ok=True)
-    return folder
+def _scored(
+    lines: list[Line],
+    parts: Path,
+    settings: Settings,
+    loaded: tuple[Any, Any],
+    progress: Callable[[int, int], None],
+) -> pd.DataFrame:
+    """All rows, from parts that one model has scored."""
+    models.right_kinds(*loaded)
+    with exclusive(loaded[0]):
+        models.ready(*loaded)
+        finished = finished_parts.of_model(parts, *loaded)
+        _finish(lines, finished, settings, loaded, progress)
+    return pd.concat(
+        [finished_parts.read(finished / name) for name in _names(lines)], ignore_index=True
+    )
 
 
 def _names(lines: list[Line]) -> list[str]:
@@ -159,20 +146,16 @@ def _finish(
     lines: list[Line],
     parts: Path,
     settings: Settings,
-    load: Callable[[], tuple[Any, Any]],
+    loaded: tuple[Any, Any],
     progress: Callable[[int, int], None],
 ) -> None:
     names = _names(lines)
     missing = [i for i, name in enumerate(names) if not (parts / name).exists()]
     done = len(lines) - sum(len(lines[i * CHUNK : (i + 1) * CHUNK]) for i in missing)
     progress(done, len(lines))
-    if not missing:
-        return
-    model, tokenizer = load()
-    models.ready(model, tokenizer)
     for i in missing:
         chunk = lines[i * CHUNK : (i + 1) * CHUNK]
-        write_whole(parts / names[i], parquet(_chunk(model, tokenizer, chunk, settings)))
+        write_whole(parts / names[i], parquet(_chunk(*loaded, chunk, settings)))
         done += len(chunk)
         progress(done, len(lines))
 

@@ -13,9 +13,26 @@ from gnuq.gradnorm import checks, quantized_checks
 from gnuq.language_models import texts
 from gnuq.scoring.batches import dtype_of
 from gnuq.scoring.examples import Example, ScoreError
+from gnuq.scoring.heads import virtual_positions
+from gnuq.scoring.learnt_prompts import learnt_positions
 from gnuq.scoring.passes import Batch
 
 _CAUSAL: WeakSet[nn.Module] = WeakSet()
+
+
+def right_kinds(model: Any, tokenizer: Any) -> None:
+    """The model is one of Hugging Face, and the tokenizer can be called.
+
+    Raises:
+        TypeError: one of them is not.
+    """
+    if tokenizer is None or not callable(tokenizer):
+        raise TypeError(f"tokenizer: expected the model's, got {type(tokenizer).__name__}.")
+    if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
+        raise TypeError(
+            f"model: expected a Hugging Face causal language model, got {type(model).__name__}; "
+            "load one with transformers.AutoModelForCausalLM."
+        )
 
 
 def ready(model: Any, tokenizer: Any) -> None:
@@ -27,13 +44,7 @@ def ready(model: Any, tokenizer: Any) -> None:
             model in training mode, or a tokenizer of another vocabulary.
         UnsupportedModuleError: a quantised layer whose backward pass cannot be trusted.
     """
-    if tokenizer is None or not callable(tokenizer):
-        raise TypeError(f"tokenizer: expected the model's, got {type(tokenizer).__name__}.")
-    if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
-        raise TypeError(
-            f"model: expected a Hugging Face causal language model, got {type(model).__name__}; "
-            "load one with transformers.AutoModelForCausalLM."
-        )
+    right_kinds(model, tokenizer)
     _generates(model)
     if any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ScoreError(
@@ -89,7 +100,9 @@ def _causal(model: nn.Module) -> None:
     a, b = (Batch.of(model, [Example((1, 2, 1), (last,))]).inputs for last in (1, 2))
     own = {name: value for name, value in a.items() if name != "position_ids"}
     with torch.no_grad():
-        first, second, third = (model(**x).logits[:, :3].float() for x in (a, b, own))
+        logits = [model(**given).logits.float() for given in (a, b, own)]
+    start = virtual_positions(model, logits[0], 4)
+    first, second, third = (x[:, start : start + 3] for x in logits)
     tolerance = 1e-2 if dtype_of(model).itemsize < 4 else 1e-4
     if float((first - second).abs().max()) > tolerance * float(first.abs().max()):
         raise ScoreError(
@@ -108,7 +121,7 @@ def fits(model: Any, examples: Sequence[Example]) -> dict[int, str]:
     limit, rows = texts.context_of(model), rows_of(model)
     wrong = {}
     for i, example in enumerate(examples):
-        if limit is not None and len(example) > limit:
+        if limit is not None and len(example) + learnt_positions(model) > limit:
             wrong[i] = (
                 f"{len(example.prompt)} tokens of prompt and {len(example.answer)} of answer do "
                 f"not fit the model's context of {limit}; shorten the prompt"

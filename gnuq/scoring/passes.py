@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,13 @@ from gnuq.gradnorm import squared_gradient_norms
 from gnuq.gradnorm.alignment import Alignment, alignment, gram
 from gnuq.gradnorm.checks import NotFiniteError
 from gnuq.scoring import objectives
-from gnuq.scoring.examples import Example
+from gnuq.scoring.examples import Example, ScoreError
+from gnuq.scoring.heads import logits_at
 
 #: Objectives are multiplied by at most this in the backward pass: 2⁵⁰ keeps float32 in range.
 LARGEST_SCALE = 2.0**50
+#: A norm below has lost digits, or all of them.
+TINY = 1e-290
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Batch:
     before: Int[Tensor, "batch tokens"]
     tokens: Int[Tensor, "batch tokens"]
     mask: Bool[Tensor, "batch tokens"]
+
+    @property
+    def length(self) -> int:
+        """The number of ids in a row, padding included."""
+        ids = self.inputs["input_ids"]
+        assert isinstance(ids, Tensor)
+        return ids.shape[1]
 
     @classmethod
     def of(cls, model: nn.Module, examples: Sequence[Example]) -> Batch:
@@ -77,23 +86,6 @@ def device_of(model: nn.Module) -> torch.device:
     return home
 
 
-@contextmanager
-def logits_at(model: nn.Module, positions: Int[Tensor, "batch tokens"]) -> Generator[None]:
-    """Let the language-model head see only these positions: no logits of the prompt exist."""
-
-    def gather(head: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hidden, *rest = given
-        index = positions.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
-        return (hidden.gather(1, index), *rest)
-
-    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
-    handle = head.register_forward_pre_hook(gather)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def token_log_probabilities(
     logits: Float[Tensor, "batch tokens vocabulary"], tokens: Int[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch tokens"]:
@@ -128,6 +120,12 @@ class Objective:
     def __call__(self, output: Any) -> Tensor:
         """From the model's output to one scalar per example, or one per token."""
         logits = output.logits if hasattr(output, "logits") else output[0]
+        if logits.shape[:2] != self.batch.tokens.shape:
+            raise ScoreError(
+                f"model: its logits have shape {tuple(logits.shape)} where "
+                f"{tuple(self.batch.tokens.shape)} tokens are to be scored: it does not call its "
+                "output embedding once, on all positions; score takes models that do."
+            )
         found = token_log_probabilities(logits, self.batch.tokens.to(logits.device))
         mask = self.batch.mask.to(found.device)
         self.log_probabilities = found.detach().where(mask, 0.0)
@@ -147,8 +145,20 @@ class Objective:
                 raise NotFiniteError(reason, int(wrong.any(1).nonzero()[0]))
 
     def squared_unit(self) -> Tensor:
-        """What the norms must be multiplied by, shape (batch, 1), float64, on the CPU."""
-        return (2 * self.log_unit).exp()
+        """What the norms must be multiplied by, shape (batch, 1), float64, on the CPU.
+
+        Raises:
+            NotFiniteError: it is too small for a float.
+        """
+        found = (2 * self.log_unit).exp()
+        if bool((small := found[:, 0] < TINY).any()):
+            first = int(small.nonzero()[0])
+            raise NotFiniteError(
+                f"the answer's probabilities are e^{float(self.log_unit[first]):.0f} at most, "
+                "whose square no float can hold",
+                first,
+            )
+        return found
 
     def scale(self, values: Tensor) -> Tensor:
         """A power of two that brings the largest gradient at the logits near one.
@@ -165,23 +175,35 @@ class Objective:
         return torch.exp2(-slope.log2().ceil()).clamp(max=LARGEST_SCALE).expand_as(values)
 
 
-def norms(
-    model: nn.Module, batch: Batch, name: str
-) -> tuple[dict[str, Float[Tensor, " batch *tokens"]], Float[Tensor, "batch tokens"]]:
-    """Squared gradient norms of a batch's objective, and its tokens' log-probabilities.
+@dataclass(frozen=True)
+class Norms:
+    """Squared gradient norms of a batch's objective, each answer's in a unit of its own.
 
-    Returns:
-        The norms by parameter, in float64 on the CPU; the log-probabilities, nought at padding.
+    Attributes:
+        by_parameter: the norms, shape (batch) or, one for each token, (batch, tokens), in float64
+            on the CPU.
+        log_squared_unit: natural logarithm of the unit, shape (batch,), likewise.
+        log_probabilities: of the answers' tokens, nought at padding.
     """
+
+    by_parameter: dict[str, Float[Tensor, " batch *tokens"]]
+    log_squared_unit: Float[Tensor, " batch"]
+    log_probabilities: Float[Tensor, "batch tokens"]
+
+
+def norms(model: nn.Module, batch: Batch, name: str) -> Norms:
+    """One forward and one backward pass, or one for each token."""
     objective = Objective(batch, "mean_log_probability" if name == "joint_probability" else name)
-    with logits_at(model, batch.before):
+    with logits_at(model, batch.before, batch.length):
         found = squared_gradient_norms(
             model, batch.inputs, objective, scale=objective.scale, flattened=True, verify=False
         )
-    table = torch.stack(list(found.by_parameter.values())).double().cpu()
-    unit = objective.squared_unit()
-    table = table * (unit if table.ndim == 3 else unit[:, 0])
-    return dict(zip(found.by_parameter, table, strict=True)), objective.log_probabilities
+    table = {key: norm.double().cpu() for key, norm in found.by_parameter.items()}
+    log_p = objective.log_probabilities.double().cpu()
+    unit = 2 * objective.log_unit[:, 0]
+    if name == "joint_probability":  # ∇Π p = (Π p) T ∇ mean log p
+        unit = 2 * (log_p.sum(1) + batch.mask.sum(1).cpu().log())
+    return Norms(table, unit, log_p)
 
 
 def aligned(
@@ -190,7 +212,7 @@ def aligned(
     """Each token's probability against p̄, Eq. (10) row by row, and the log-probabilities."""
     objective = Objective(batch, "token_average")
     weights = batch.mask.double() / batch.mask.sum(1, keepdim=True)
-    with logits_at(model, batch.before):
+    with logits_at(model, batch.before, batch.length):
         found = alignment(
             model,
             batch.inputs,
@@ -206,6 +228,6 @@ def aligned(
 def products(model: nn.Module, batch: Batch) -> Float[Tensor, "batch tokens tokens"]:
     """⟨∇p_t, ∇p_s⟩ for every pair of tokens of each answer."""
     objective = Objective(batch, "token_average")
-    with logits_at(model, batch.before):
+    with logits_at(model, batch.before, batch.length):
         found = gram(model, batch.inputs, objective, scale=objective.scale, flattened=True)
     return found.double().cpu() * objective.squared_unit()[..., None]

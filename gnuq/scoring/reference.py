@@ -46,7 +46,7 @@ def _calibration(frame: pd.DataFrame, loaded: Loaded) -> Calibration:
         fingerprint=Weights(loaded.model).fingerprint,
         objective="mean_probability",
         params="all",
-        reference={name: sorted(map(float, frame[name])) for name in FEATURES},
+        reference={name: sorted(values[:, k].tolist()) for k, name in enumerate(FEATURES)},
         coefficients=[],
         centre=values.mean(0).tolist(),
         spread=values.std(0).tolist(),

@@ -10,7 +10,8 @@ from torch import Tensor
 from gnuq.language_models import texts
 from gnuq.scoring import models, objectives
 from gnuq.scoring.batches import budget_of
-from gnuq.scoring.examples import Answer, Encoder, ExampleError, Prompt, encode_all
+from gnuq.scoring.examples import Answer, Encoder, Example, ExampleError, Prompt, encode_all
+from gnuq.scoring.exclusive import exclusive
 from gnuq.scoring.scores import Scores
 from gnuq.scoring.task import Row, Task, collected
 from gnuq.scoring.weights import Parameters
@@ -70,12 +71,25 @@ def score(
         §3.4, Eq. (9)–(10); the aleatoric score is §3.4's (1/T) Σ_t p_t (1 − p_t).
     """
     objectives.check(objective)
-    models.ready(model, tokenizer)
-    encoder = Encoder(tokenizer, chat=chat, end=end, ends=frozenset(texts.ends(model, tokenizer)))
-    examples = encode_all(encoder, prompts, answers)
-    for i, reason in models.fits(model, examples).items():
-        raise ExampleError(reason, i)
-    task = Task(model, objective, budget_of(model, memory), verify)
+    models.right_kinds(model, tokenizer)
+    with exclusive(model):
+        models.ready(model, tokenizer)
+        ends = frozenset(texts.ends(model, tokenizer))
+        encoder = Encoder(tokenizer, chat=chat, end=end, ends=ends)
+        examples = encode_all(encoder, prompts, answers)
+        for i, reason in models.fits(model, examples).items():
+            raise ExampleError(reason, i)
+        task = Task(model, objective, budget_of(model, memory), verify)
+        rows = _rows(task, examples, progress)
+        return collected(task, tokenizer, examples, rows, params)
+
+
+def _rows(task: Task, examples: list[Example], progress: Progress | None) -> list[Row]:
+    """The rows of all examples, in their order.
+
+    Raises:
+        ExampleError: one of them has none.
+    """
     rows: dict[int, Row] = {}
     for i, found in task.attempts(examples):
         if isinstance(found, ExampleError):
@@ -83,4 +97,4 @@ def score(
         rows[i] = found
         if progress is not None:
             progress(len(rows), len(examples))
-    return collected(task, tokenizer, examples, [rows[i] for i in range(len(examples))], params)
+    return [rows[i] for i in range(len(examples))]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from gnuq.scoring import tokens
 from gnuq.scoring.examples import Example
+from gnuq.scoring.exclusive import exclusive
 from gnuq.scoring.weights import Grouping, Weights, group
 
 
@@ -24,7 +25,9 @@ class Scores:
         params: which weights count.
         model_name: where the model was loaded from.
         by_parameter: squared gradient norms, one row an answer, one column a weight tensor that
-            counts.
+            counts; nought where no float can hold it.
+        log_epistemic: logarithm of the epistemic score, in nats, however small that is: the norm
+            of a joint probability may be e⁻¹⁰⁰⁰. -inf for a norm of nought.
         token_probabilities: p_t of each answer's tokens.
         aleatoric: (1/T) Σ_t p_t (1 − p_t), §3.4.
         mean_log_probability: (1/T) Σ_t log p_t, in nats.
@@ -37,6 +40,7 @@ class Scores:
     params: str
     model_name: str
     by_parameter: pd.DataFrame
+    log_epistemic: np.ndarray
     token_probabilities: list[np.ndarray]
     aleatoric: np.ndarray
     mean_log_probability: np.ndarray
@@ -101,7 +105,12 @@ class Scores:
 
     @property
     def weight_norms(self) -> dict[str, tuple[float, int]]:
-        """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name."""
+        """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name.
+
+        Raises:
+            ScoreError: the model has changed since it was scored.
+            ValueError: the model was let go.
+        """
         return self._read().squared_norms
 
     @property
@@ -118,6 +127,7 @@ class Scores:
                 "mean_log_probability": self.mean_log_probability,
                 "aleatoric": self.aleatoric,
                 "epistemic": self.epistemic,
+                "log_epistemic": self.log_epistemic,
                 "length_free": self.length_free,
                 "relative": self.relative,
                 "scale_free": self.scale_free,
@@ -150,7 +160,8 @@ class Scores:
 
         Raises:
             IndexError: there is no such answer.
-            ValueError: the objective is not the mean probability, or the model was let go.
+            ValueError: the objective is not the mean probability, the model was let go, or has
+                changed since it was scored.
         """
         if not -len(self) <= i < len(self):
             raise IndexError(f"i: there are {len(self)} answers, so none has the number {i}.")
@@ -159,9 +170,11 @@ class Scores:
                 f"objective: {self.objective!r} is not split by token; score the answers with "
                 "objective='mean_probability'."
             )
-        return tokens.by_token(
-            self._read().model, self.tokenizer, self.examples[i], set(self._names)
-        )
+        read = self._read()
+        with exclusive(read.model):
+            read.demand_unchanged()
+            names = set(self._names)
+            return tokens.by_token(read.model, self.tokenizer, self.examples[i], names)
 
     def _read(self) -> Weights:
         if self.weights_read is None:

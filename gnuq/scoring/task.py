@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gnuq.gradnorm import UnsupportedModuleError
 from gnuq.gradnorm.checks import NotFiniteError
 from gnuq.scoring import models, passes
-from gnuq.scoring.batches import batches, dtype_of
+from gnuq.scoring.batches import batches, dtype_of, short_of_memory
 from gnuq.scoring.examples import Example, ExampleError
 from gnuq.scoring.scores import Scores
 from gnuq.scoring.weights import Parameters, Weights, counted
@@ -30,11 +31,13 @@ class Row:
 
     Attributes:
         log_probabilities: of the answer's tokens.
-        norms: squared norms by parameter.
+        norms: squared norms by parameter, in a unit of the answer's own.
+        log_squared_unit: natural logarithm of the unit.
     """
 
     log_probabilities: np.ndarray
     norms: dict[str, float]
+    log_squared_unit: float
 
 
 @dataclass
@@ -52,8 +55,13 @@ class Task:
         return Weights(self.model)
 
     def attempts(self, examples: Sequence[Example]) -> Iterator[tuple[int, Row | ExampleError]]:
-        """Each example's row, or what is wrong with it; one bad example spoils no other."""
+        """Each example's row, or what is wrong with it; one bad example spoils no other.
+
+        Raises:
+            ScoreError: the weights changed between the first batch and the last.
+        """
         verified = not self.verify
+        _ = self.weights.fingerprint  # taken now, of what is scored
         for chosen in batches(self.model, examples, lambda: self.budget):
             try:
                 rows = self._rows(examples, chosen)
@@ -66,6 +74,8 @@ class Task:
                 self._same_alone(examples, chosen[-1], rows[chosen[-1]])
                 verified = True
             yield from rows.items()
+        if examples and len(chosen) < len(examples):  # time has passed between batches
+            self.weights.demand_unchanged()
 
     def _attempt(self, examples: Sequence[Example], i: int) -> Row | ExampleError:
         try:
@@ -77,11 +87,14 @@ class Task:
         """One batch; in halves if the memory does not suffice."""
         try:
             return self._batch([examples[i] for i in chosen], chosen)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
+            if not short_of_memory(error):
+                raise
             if len(chosen) == 1:
                 reason = f"{len(examples[chosen[0]])} tokens do not fit the memory"
                 raise ExampleError(reason, chosen[0]) from error
-        torch.cuda.empty_cache()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         self.budget /= 2
         half = len(chosen) // 2
         return self._rows(examples, chosen[:half]) | self._rows(examples, chosen[half:])
@@ -89,37 +102,35 @@ class Task:
     def _batch(self, examples: list[Example], chosen: list[int]) -> dict[int, Row]:
         batch = passes.Batch.of(self.model, examples)
         try:
-            found, log_p = passes.norms(self.model, batch, self.objective)
+            found = passes.norms(self.model, batch, self.objective)
         except NotFiniteError as error:
             raise ExampleError(str(error).rstrip("."), chosen[error.example]) from error
-        log_p, mask = log_p.double().cpu(), batch.mask.cpu()
-        norms = self._whole(torch.stack(list(found.values())), log_p, mask)
-        names, lengths = list(found), mask.sum(1).tolist()
+        mask, names = batch.mask.cpu(), list(found.by_parameter)
+        norms = torch.stack(list(found.by_parameter.values()))
+        if self.objective == "token_average":
+            norms = (norms * mask).sum(2) / mask.sum(1)
+        lengths, units = mask.sum(1).tolist(), found.log_squared_unit.tolist()
         return {
             i: Row(
-                log_p[b, : lengths[b]].numpy(), dict(zip(names, norms[:, b].tolist(), strict=True))
+                found.log_probabilities[b, : lengths[b]].numpy(),
+                dict(zip(names, norms[:, b].tolist(), strict=True)),
+                units[b],
             )
             for b, i in enumerate(chosen)
         }
 
-    def _whole(self, norms: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
-        """One norm an answer and parameter, from what was differentiated."""
-        if self.objective == "token_average":
-            return (norms * mask).sum(2) / mask.sum(1)
-        if self.objective == "joint_probability":  # ∇Π p = (Π p) T ∇ mean log p
-            return norms * (mask.sum(1) * log_p.sum(1).exp()).square()
-        return norms
-
     def _same_alone(self, examples: Sequence[Example], shortest: int, row: Row) -> None:
         """The answer with the most padding has the same norm on its own."""
-        alone = sum(self._batch([examples[shortest]], [shortest])[shortest].norms.values())
-        together = sum(row.norms.values())
+        other = self._batch([examples[shortest]], [shortest])[shortest]
+        alone, together = sum(other.norms.values()), sum(row.norms.values())
+        together *= float(np.exp(row.log_squared_unit - other.log_squared_unit))
         tolerance = ROUNDING.get(dtype_of(self.model), 0.3)
         if abs(together - alone) > tolerance * max(alone, together):
             raise UnsupportedModuleError(
-                f"example {shortest} has another squared gradient norm on its own ({alone:.6g}) "
-                f"than in a batch ({together:.6g}): the model mixes examples, or positions with "
-                "padding. Score one answer at a time (memory=1e-9 makes batches of one)."
+                f"example {shortest} has another squared gradient norm on its own ({alone:.6g}, in "
+                f"a unit of its own) than in a batch ({together:.6g}): the model mixes examples, "
+                "or positions with padding. Score one answer at a time (memory=1e-9 makes batches "
+                "of one)."
             )
 
 
@@ -133,15 +144,39 @@ def collected(
     used = list(dict.fromkeys(name for row in rows for name in row.norms))
     names = counted(task.model, params, used)
     log_p = [row.log_probabilities for row in rows]
+    norms = np.array([[row.norms.get(n, 0.0) for n in names] for row in rows])
+    units = np.array([row.log_squared_unit for row in rows])
+    log_epistemic = _logarithm(norms.sum(1)) + units
+    _warn_of_underflow(log_epistemic)
     return Scores(
         objective=task.objective,
         params=params if isinstance(params, str) else f"{len(names)} of {len(used)} by a function",
         model_name=models.name_of(task.model),
         weights_read=task.weights,
-        by_parameter=pd.DataFrame([{n: row.norms.get(n, 0.0) for n in names} for row in rows]),
+        by_parameter=pd.DataFrame(norms * np.exp(units)[:, None], columns=names),
+        log_epistemic=log_epistemic,
         token_probabilities=[np.exp(x) for x in log_p],
         aleatoric=np.array([np.mean(-np.exp(x) * np.expm1(x)) for x in log_p]),
         mean_log_probability=np.array([x.mean() for x in log_p]),
         examples=examples,
         tokenizer=tokenizer,
     )
+
+
+def _logarithm(norms: np.ndarray) -> np.ndarray:
+    """Of nought, -inf."""
+    with np.errstate(divide="ignore"):
+        found: np.ndarray = np.log(norms)
+    return found
+
+
+def _warn_of_underflow(log_epistemic: np.ndarray) -> None:
+    """A norm that no float can hold is not passed on as nought without a word."""
+    low = np.isfinite(log_epistemic) & (log_epistemic < np.log(passes.TINY))
+    if low.any():
+        warnings.warn(
+            f"{low.sum()} squared norms, the first of answer {low.argmax()}, are as small as "
+            f"e^{log_epistemic[low].min():.0f}, which no float can hold: epistemic, and what "
+            "derives from it, is nought or has lost digits there. log_epistemic has them.",
+            stacklevel=3,
+        )

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from gnuq.gradnorm.alignment import Alignment
 from gnuq.scoring import passes
 from gnuq.scoring.examples import Example
+from gnuq.scoring.exclusive import exclusive
+from gnuq.scoring.learnt_prompts import learnt_positions
 
 #: Stands for what could not be split over the positions.
 UNSPLIT = "(not split)"
@@ -39,18 +41,21 @@ def by_token(
         `position_share`: what the computation at this position adds to it.
         Both shares sum to ‖∇p̄‖². They may be negative: a token's gradient may point against the
         rest. A prompt's tokens are not predicted, so their `share` is nought. A last row holds
-        what a layer without per-token gradients did not split, if there is any.
+        what a layer without per-token gradients did not split, and what a prompt that peft has
+        learnt adds, if there is any.
 
     Source:
         §3.4, Eq. (10): ‖∇p̄‖² = (1/T²) Σ_t Σ_s ⟨∇p_t, ∇p_s⟩, row by row.
     """
     batch = passes.Batch.of(model, [example])
-    found, log_p = passes.aligned(model, batch, counts)
+    with exclusive(model):
+        found, log_p = passes.aligned(model, batch, counts)
     count, answer = len(example.prompt), len(example.answer)
     blank = np.zeros(count)
     log_p_answer = log_p[0].double().cpu().numpy()
     probability = np.exp(log_p_answer)
-    positions, rest = _positions(found, len(example), batch.before[0].cpu())
+    learnt = learnt_positions(model)
+    positions, rest = _positions(found, len(example), learnt, batch.before[0].cpu())
     unsplit = float(found.unsplit[0]) + rest
     frame = pd.DataFrame(
         {
@@ -92,22 +97,29 @@ def gram(model: nn.Module, example: Example) -> np.ndarray:
     Source:
         §3.4, Eq. (10), the double sum's terms.
     """
-    return _numbers(passes.products(model, passes.Batch.of(model, [example]))[0])
+    with exclusive(model):
+        return _numbers(passes.products(model, passes.Batch.of(model, [example]))[0])
 
 
-def _positions(found: Alignment, length: int, before: Tensor) -> tuple[np.ndarray, float]:
+def _positions(
+    found: Alignment, length: int, learnt: int, before: Tensor
+) -> tuple[np.ndarray, float]:
     """What each position adds to the total, and what cannot be told apart.
 
-    The head sees the answer's positions only, every other layer all of them; norms of single
-    heads have a second dimension, which is summed over.
+    The head sees the answer's positions only, every other layer all of them, those of a learnt
+    prompt first; norms of single heads have a second dimension, which is summed over.
     """
     shares, rest = torch.zeros(length, dtype=torch.float64), 0.0
-    for uses in found.positions.values():
+    for name, uses in found.positions.items():
         for use in uses:
             one = use[0].double().cpu()
-            at = [axis for axis, size in enumerate(one.shape) if size == length]
-            if len(at) == 1:
-                shares += one.movedim(at[0], 0).flatten(1).sum(1) if one.ndim > 1 else one
+            at = [axis for axis, size in enumerate(one.shape) if size in (length, length + learnt)]
+            if learnt and name.startswith("prompt_encoder."):
+                rest += float(one.sum())
+            elif len(at) == 1:
+                along = one.movedim(at[0], 0).reshape(one.shape[at[0]], -1).sum(1)
+                rest += float(along[:-length].sum())
+                shares += along[-length:]
             elif one.shape == before.shape:
                 shares.index_add_(0, before, one)
             else:  # as many heads as tokens

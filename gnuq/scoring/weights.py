@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-import torch
 from torch import nn
 
 from gnuq.gradnorm.quantized import squared_weight_norms
-from gnuq.gradnorm.recorder import stored_weights
 from gnuq.scoring.examples import ScoreError
+from gnuq.scoring.exclusive import exclusive
+from gnuq.scoring.fingerprint import fingerprint
 
 #: Which weights count: see `score`.
 Parameters: TypeAlias = Literal["all", "autograd", "adapter", "base"] | Callable[[str], bool]
@@ -28,7 +27,7 @@ _WRAPPERS = re.compile(
 
 
 class Weights:
-    """A model's weights, read when they are needed and once.
+    """A model's weights as they were when they were first looked at.
 
     Args:
         model: the model.
@@ -39,19 +38,31 @@ class Weights:
 
     @cached_property
     def squared_norms(self) -> dict[str, tuple[float, int]]:
-        """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name."""
-        return squared_weight_norms(self.model)
+        """‖θ_j‖², dequantised, and the number of entries of every weight tensor j, by name.
+
+        Raises:
+            ScoreError: as `demand_unchanged`.
+        """
+        with exclusive(self.model):
+            self.demand_unchanged()
+            return squared_weight_norms(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells one model from another: names, shapes, types and first entries of all weights."""
-        digest = hashlib.sha256()
-        stored = stored_weights(self.model)
-        for name, tensor in [*self.model.named_parameters(), *stored.items()]:
-            first = tensor.detach().flatten()[:64].contiguous().cpu().view(torch.uint8)
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(first.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Tells one model from another; see `gnuq.scoring.fingerprint`."""
+        return fingerprint(self.model)
+
+    def demand_unchanged(self) -> None:
+        """The model is what it was when its fingerprint was taken.
+
+        Raises:
+            ScoreError: it was trained, quantised, or given another adapter since.
+        """
+        if fingerprint(self.model) != self.fingerprint:
+            raise ScoreError(
+                "model: its weights, adapters or configuration have changed since it was scored, "
+                "so what is computed now would not belong to these scores; score the answers anew."
+            )
 
 
 def counted(model: nn.Module, params: Parameters, names: Iterable[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,7 @@ def scores(
         model_name=model,
         weights_read=SimpleNamespace(fingerprint=model),
         by_parameter=pd.DataFrame({"w": epistemic}),
+        log_epistemic=np.log(epistemic, where=epistemic > 0, out=np.full(count, -np.inf)),
         token_probabilities=[np.array([0.5])] * count,
         aleatoric=np.full(count, 0.25),
         mean_log_probability=np.full(count, np.log(0.5)),
@@ -89,7 +92,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', '{"format": 2}', "NaN"])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1}', "NaN", "[" * 9**5])
 def test_a_file_that_is_no_calibration(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(CalibrationError, match="is no calibration of this version"):
@@ -149,3 +152,61 @@ def test_folders_are_no_files(tmp_path: Path) -> None:
 def test_a_score_without_a_logarithm(bad: float) -> None:
     with pytest.raises(CalibrationError, match="answer 1 has a score"):
         calibrate(scores(np.array([1.0, bad])))
+
+
+TAMPERED = {
+    "its reference is empty or not sorted": lambda told: told["reference"]["epistemic"].reverse(),
+    "does not hold as many": lambda told: told["reference"]["aleatoric"].pop(),
+    "its spread is not positive": lambda told: told["spread"].__setitem__(0, 0.0),
+    "another number of features": lambda told: told["centre"].pop(),
+    "another number of coefficients": lambda told: told["coefficients"].pop(),
+    "one prediction for each answer": lambda told: told["held_out"].pop(),
+    "no probabilities": lambda told: told["held_out"].__setitem__(0, [1.5, 1]),
+    "nor|neither 0 nor 1": lambda told: told["held_out"].__setitem__(0, [0.5, 2]),
+    "are not finite": lambda told: told["centre"].__setitem__(0, 1e999),
+}
+
+
+@pytest.mark.parametrize("told", TAMPERED)
+def test_an_edited_calibration_is_refused(tmp_path: Path, told: str) -> None:
+    """By its checksum; and with a checksum of its own, by what no sample can have given."""
+    path = tmp_path / "c.json"
+    calibrate(*sample(200)).save(path)
+    content = json.loads(path.read_text())
+    TAMPERED[told](content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(CalibrationError, match="was changed after it was saved|no calibration"):
+        Calibration.load(path)
+    del content["format"], content["sha256"]
+    with pytest.raises(CalibrationError, match=rf"{told}.*fit it anew"):
+        Calibration(**content)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_a_file_with_what_is_no_number(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "c.json"
+    calibrate(*sample(200)).save(path)
+    content = json.loads(path.read_text())
+    content["spread"][0] = float(number)
+    path.write_text(json.dumps(content))
+    with pytest.raises(CalibrationError, match="is no calibration of this version"):
+        Calibration.load(path)
+
+
+def test_a_file_of_the_first_format_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    calibrate(*sample(200)).save(path)
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(CalibrationError, match="of format 1, whose fingerprints saw less"):
+        Calibration.load(path)
+
+
+def test_scores_too_small_for_a_float_are_calibrated_by_their_logarithm() -> None:
+    """Norms of joint probabilities from e^-1800 to e^-900: all nought as floats."""
+    random = np.random.default_rng(0)
+    log = random.uniform(-1800, -900, 400)
+    small = dataclasses.replace(scores(np.zeros(400)), log_epistemic=log)
+    labels = log < -1350
+    found = calibrate(small, labels)
+    assert ((found.probability_wrong(small) > 0.5) == ~labels).mean() > 0.95
+    np.testing.assert_allclose(np.sort(found.percentile(small)), (np.arange(400) + 0.5) / 4)

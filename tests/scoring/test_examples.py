@@ -40,12 +40,86 @@ def test_ids_are_left_as_they_are(given: object) -> None:
 def test_padding_before_a_prompt_does_not_count() -> None:
     assert ENCODER.encode(torch.tensor([0, 0, 5, 6]), [10]).prompt == (5, 6)
     assert ENCODER.encode([5, 6, 0, 0], [10]).prompt == (5, 6)
+
+
+@pytest.mark.parametrize("padded", [[2, 2, 5, 6], [5, 6, 2, 2], [2, 5, 6], [5, 6, 2], [2, 1, 5]])
+def test_padding_with_the_end_token_is_refused_by_name(padded: list[int]) -> None:
+    """Even a single one: a prompt one token shorter than the longest has just that."""
     shared = tiny.tokenizer()
-    shared.pad_token = shared.eos_token  # then one may be meant, two are padding
-    assert Encoder(shared).encode([2, 5, 6], [10]).prompt == (2, 5, 6)
-    for padded in ([2, 2, 5, 6], [5, 6, 2, 2]):
-        with pytest.raises(ExampleError, match="seems to be padded"):
-            Encoder(shared).encode(padded, [10])
+    shared.pad_token = shared.eos_token
+    with pytest.raises(ExampleError, match="seems to be padded with token 2"):
+        Encoder(shared).encode(padded, [10])
+    assert Encoder(shared).encode([1, 5, 2, 6], [10]).prompt == (1, 5, 2, 6)
+    shared.pad_token = None  # the remedy that the message names
+    if padded[:2] != [2, 1]:
+        assert Encoder(shared).encode(padded, [10]).prompt == tuple(padded)
+
+
+def test_a_token_that_begins_every_text_may_pad_too() -> None:
+    begun = tiny.tokenizer()
+    begun.pad_token = begun.bos_token
+    assert Encoder(begun).encode([1, 5, 6], [10]).prompt == (1, 5, 6)
+    for padded in ([1, 1, 5, 6], [1, 5, 6, 1]):
+        with pytest.raises(ExampleError, match="seems to be padded with token 1"):
+            Encoder(begun).encode(padded, [10])
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_answers_padded_by_one_or_more_on_either_side(end: bool) -> None:
+    """With a padding token of its own, and with the end token; the first end was generated."""
+    encoder, ended = Encoder(TOKENIZER, end=end), (2,) * end
+    shared = tiny.tokenizer()
+    shared.pad_token = shared.eos_token
+    for own in ([0, 10, 11, 2], [0, 0, 10, 11, 2, 0], [10, 11, 2]):
+        assert encoder.encode([5], own).answer == (10, 11, *ended)
+    for count in (1, 2, 3):
+        answer = [10, 11] + [2] * count
+        assert Encoder(shared, end=end).encode([5], answer).answer == (10, 11, *ended)
+        with pytest.raises(ExampleError, match="seems to be padded on the left"):
+            Encoder(shared, end=end).encode([5], answer[::-1])
+    assert encoder.encode([5], [10, 0, 11]).answer == (10, 0, 11)  # generated between others
+
+
+@pytest.mark.parametrize("padding", [(), (0,), (0, 0, 0)])
+def test_a_whole_output_of_generate_is_no_answer(padding: tuple[int, ...]) -> None:
+    prompt, answer = (1, 5, 2, 6), (10, 11, 2)
+    whole = torch.tensor([*padding, *prompt, *answer])
+    remedy = rf"begin with the prompt's.*output\[{len(padding) + 4}:\]"
+    with pytest.raises(ExampleError, match=remedy):
+        ENCODER.encode(prompt, whole)
+    with pytest.raises(ExampleError, match=remedy):
+        ENCODER.encode(torch.tensor([*padding, *prompt]), whole)
+    assert ENCODER.encode(prompt, whole[len(padding) + 4 :]).answer == (10, 11)
+    text = (1, *ids("what is"))
+    with pytest.raises(ExampleError, match="begin with the prompt's"):
+        ENCODER.encode("what is", [*padding, *text, 10])
+
+
+def test_a_whole_output_padded_with_the_end_token() -> None:
+    shared = tiny.tokenizer()
+    shared.pad_token = shared.eos_token
+    with pytest.raises(ExampleError, match=r"begin with the prompt's.*output\[4:\]"):
+        Encoder(shared).encode([1, 5], [2, 2, 1, 5, 10, 2])
+
+
+def test_what_may_be_an_echo_is_said() -> None:
+    with pytest.warns(UserWarning, match=r"token 5, which is all of its prompt.*output\[1:\]"):
+        assert ENCODER.encode([5], [5, 10]).answer == (5, 10)
+    with pytest.warns(UserWarning, match="begins with the whole text of its prompt"):
+        assert ENCODER.encode("what is", "what is France").answer == ids("what is France")
+
+
+@pytest.mark.parametrize("prompt", [[1, 1, 5], "<s> <s> what", " <s> what", "\n<s> what"])
+def test_a_prompt_begins_once(prompt: object) -> None:
+    with pytest.raises(ExampleError, match=r"begins with .* begin.* leave one, at the very start"):
+        ENCODER.encode(prompt, [10])
+    assert ENCODER.encode([1, 5, 2, 1, 6], [10]).prompt == (1, 5, 2, 1, 6)  # a second turn's
+
+
+@pytest.mark.parametrize("answer", [[1, 10], "<s> Paris"])
+def test_no_answer_begins_a_sequence(answer: object) -> None:
+    with pytest.raises(ExampleError, match="the answer begins with the begin-of-sequence token 1"):
+        ENCODER.encode("what is", answer)
 
 
 def test_a_text_that_brings_its_first_or_last_token_keeps_just_that() -> None:

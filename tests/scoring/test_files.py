@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 
 import gnuq
-from gnuq.scoring import files
-from gnuq.scoring.examples import ScoreError
-from gnuq.scoring.files import FileError
+from gnuq.scoring import files, finished_parts
+from gnuq.scoring.errors import FileError, ScoreError
 from gnuq.scoring.questions import few_shot
 from gnuq.scoring.settings import Settings
 from tests import tiny
@@ -79,14 +78,14 @@ BAD = {
     "both answer and answer_ids": {"question": "a", "answer": "b", "answer_ids": [5]},
     "the answer is empty": {"question": "what", "answer": " "},
     "outside the model's vocabulary": {"prompt": [1], "answer_ids": [99]},
-    "do not fit the model's context": {"prompt": [1] * 250, "answer_ids": [5] * 9},
+    "do not fit the model's context": {"prompt": [1, *[6] * 249], "answer_ids": [5] * 9},
     "no JSON: maximum recursion": "[" * 200_000,
     "no JSON: Exceeds": '{"question": "a", "id": ' + "9" * 5000 + "}",
     "its answer is null; leave it out": {"question": "what", "answer": None},
     "the question must be a text": {"question": ["what"], "answer": "a"},
     "the question must be": {"question": "", "answer": "a"},
     "no valid Unicode": '{"question": "\\ud800", "answer": "a"}',
-    "leave no room": {"prompt": [1] * 254},
+    "leave no room": {"prompt": [6] * 254},
     "not a text or ids": {"question": "what", "answer": 7},
     "needs a role": {"messages": [{"content": "no role"}], "answer": "x"},
 }
@@ -167,12 +166,12 @@ def test_a_stopped_run_goes_on(tmp_path: Path, model: Any, monkeypatch: Any) -> 
 
 
 def test_parts_of_other_settings_are_not_mixed_in(tmp_path: Path, model: Any) -> None:
-    source = written(tmp_path / "in.jsonl", ROWS[:2])
-    one = files._parts(source, tmp_path / "out.parquet", Settings())
-    assert one == files._parts(source, tmp_path / "out.parquet", Settings())
-    assert one != files._parts(source, tmp_path / "out.parquet", Settings(params="autograd"))
-    written(source, ROWS[:3])
-    assert one != files._parts(source, tmp_path / "out.parquet", Settings())
+    target = tmp_path / "out.parquet"
+    lines = files.read(written(tmp_path / "in.jsonl", ROWS[:3]))
+    one = finished_parts.folder(target, repr((lines[:2], Settings())))
+    assert one == finished_parts.folder(target, repr((lines[:2], Settings())))
+    assert one != finished_parts.folder(target, repr((lines[:2], Settings(params="autograd"))))
+    assert one != finished_parts.folder(target, repr((lines, Settings())))
 
 
 @pytest.mark.parametrize(
@@ -196,3 +195,55 @@ def test_files_that_cannot_be_used(
     with pytest.raises(FileError, match=told):
         run(source, model, target=tmp_path / target)
     assert (tmp_path / "there.parquet").read_bytes() == b"kept"
+
+
+def test_a_run_whose_model_has_changed_starts_anew(tmp_path: Path, monkeypatch: Any) -> None:
+    """Another checkpoint under the same name: no table mixes the two."""
+    monkeypatch.setattr(files, "CHUNK", 2)
+    source = written(tmp_path / "in.jsonl", ROWS)
+    first, second = tiny.model("llama"), tiny.model("llama", seed=1)
+    expected = run(source, second, target=tmp_path / "expected.parquet")
+
+    def stop(done: int, of: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    target, settings = tmp_path / "out.parquet", Settings(max_new_tokens=5)
+    with pytest.raises(KeyboardInterrupt):
+        files.score_file(source, target, settings, lambda: (first, TOKENIZER), stop)
+    seen: list[tuple[int, int]] = []
+    with pytest.warns(UserWarning, match=r"changed since 2 parts in .* the run starts anew"):
+        table = run(source, second, target=target, seen=seen)
+    assert seen[0] == (0, 5)
+    pd.testing.assert_frame_equal(table, expected)
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_parts_belong_to_a_tokenizer_too(tmp_path: Path, model: Any) -> None:
+    other = tiny.tokenizer(template=False)
+    one = finished_parts.of_model(tmp_path, model, TOKENIZER)
+    assert one == finished_parts.of_model(tmp_path, model, tiny.tokenizer())
+    assert one != finished_parts.of_model(tmp_path, model, other)
+
+
+def test_a_torn_part_is_named(tmp_path: Path, model: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(files, "CHUNK", 4)
+    source = written(tmp_path / "in.jsonl", ROWS)
+    write, torn = files.write_whole, []
+
+    def tear(path: Path, content: bytes) -> None:
+        write(path, content[:100] if not torn else content)
+        torn.append(path)
+
+    monkeypatch.setattr(files, "write_whole", tear)
+    with pytest.raises(FileError, match=r"00000000.parquet is torn .*remove it"):
+        run(source, model)
+    torn[0].unlink()
+    assert run(source, model).error.isna().all()
+
+
+def test_a_model_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.jsonl", ROWS)
+    with pytest.raises(ScoreError, match=r"call model.eval\(\)"):
+        run(source, tiny.model("llama").train())
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
