@@ -47,6 +47,11 @@ class Verdict:
     norms: dict[str, Tensor]
     slope: Tensor
 
+    def averaged(self) -> Verdict:
+        """The average over the objectives, as one."""
+        norms = {name: norm.mean(0, keepdim=True) for name, norm in self.norms.items()}
+        return Verdict(self.values, norms, self.slope.mean(0, keepdim=True))
+
 
 def plain(
     model: nn.Module,
@@ -200,6 +205,20 @@ def compare(
             wrong[name] = (got, expected, found is None)
     if wrong:
         raise UnsupportedModuleError(_told(wrong, example))
+
+
+def same_total(together: float, alone: float, example: int, tolerance: float) -> None:
+    """Demand that an example's whole norm is in the batch what it is alone.
+
+    Raises:
+        UnsupportedModuleError: it is not.
+    """
+    if not abs(together - alone) <= tolerance * max(together, alone):
+        raise UnsupportedModuleError(
+            f"example {example} has another squared gradient norm on its own ({alone:.6g}) than "
+            f"in the batch ({together:.6g}): rounding in half precision, or positions that depend "
+            "on padding. Score in float32, or one example at a time."
+        )
 
 
 def _told(wrong: Mapping[str, tuple[Tensor, Tensor, bool]], example: int) -> str:

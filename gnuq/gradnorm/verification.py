@@ -15,6 +15,13 @@ from gnuq.gradnorm import checks, judge, separation
 Verify = Literal["first"] | bool
 
 
+#: Coarser types than this are half precision.
+HALF = 1e-4
+#: Between a rule and autograd on one and the same forward pass, in units of the type's precision:
+#: autograd rounds every entry of a gradient, and sums some of them in half precision.
+SAME_ROUNDING = 32
+
+
 class Verification:
     """The checks of one run over one batch after the other.
 
@@ -97,6 +104,7 @@ class Verification:
 def precision(model: nn.Module) -> float:
     """The relative precision of the coarsest type that the model computes in."""
     types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    types |= {kind for m in model.modules() if (kind := getattr(m, "compute_dtype", None))}
     return max((torch.finfo(kind).eps for kind in types), default=torch.finfo(torch.float32).eps)
 
 

@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnuq.estimators import log_odds_of
-from gnuq.gradnorm import squared_gradient_norms
+from gnuq.gradnorm import checks, engine, judge
 from gnuq.gradnorm.alignment import Alignment, alignment, gram
 from gnuq.gradnorm.checks import NotFiniteError
+from gnuq.gradnorm.judge import Verdict
+from gnuq.gradnorm.verification import Verification
 from gnuq.scoring import objectives
 from gnuq.scoring.examples import Example, ScoreError
 from gnuq.scoring.heads import logits_at
 
 #: Objectives are multiplied by at most this in the backward pass: 2⁵⁰ keeps float32 in range.
 LARGEST_SCALE = 2.0**50
+#: A log-probability below is that of a token that cannot be: its logit was −∞.
+IMPOSSIBLE = -1e30
 #: A norm below has lost digits, or all of them.
 TINY = 1e-290
 
@@ -94,7 +98,8 @@ def token_log_probabilities(
     As log σ of the token's log-odds against all others: no digit of 1 − p is lost where p is
     nearly 1, neither here nor in the gradient.
     """
-    return functional.logsigmoid(log_odds_of(logits, tokens))
+    found = functional.logsigmoid(log_odds_of(logits, tokens))
+    return found.masked_fill(found < IMPOSSIBLE, -torch.inf)
 
 
 class Objective:
@@ -191,19 +196,44 @@ class Norms:
     log_probabilities: Float[Tensor, "batch tokens"]
 
 
-def norms(model: nn.Module, batch: Batch, name: str) -> Norms:
-    """One forward and one backward pass, or one for each token."""
-    objective = Objective(batch, "mean_log_probability" if name == "joint_probability" else name)
+def norms(model: nn.Module, batch: Batch, name: str, verification: Verification) -> Norms:
+    """One forward and one backward pass, or one for each token.
+
+    Args:
+        model: the model.
+        batch: what is scored.
+        name: of the objective.
+        verification: says whether the rows are looked at too.
+    """
+    objective = _differentiated(batch, name)
+    inputs = checks.prepared(model, batch.inputs, weights=False)
     with logits_at(model, batch.before, batch.length):
-        found = squared_gradient_norms(
-            model, batch.inputs, objective, scale=objective.scale, flattened=True, verify=False
-        )
+        task = engine.Task(model, objective, objective.scale, flattened=True)
+        found = engine.norms(task, inputs, verification)
+    checks.finite_result(model, found.values, found.total)
     table = {key: norm.double().cpu() for key, norm in found.by_parameter.items()}
     log_p = objective.log_probabilities.double().cpu()
-    unit = 2 * objective.log_unit[:, 0]
+    return Norms(table, _log_squared_unit(objective, log_p, name), log_p)
+
+
+def judged(model: nn.Module, batch: Batch, name: str) -> tuple[Verdict, float]:
+    """What plain autograd says of an answer alone, and the logarithm of its squared unit."""
+    objective = _differentiated(batch, name)
+    with logits_at(model, batch.before, batch.length):
+        verdict = judge.plain(model, batch.inputs, objective, objective.scale)
+    log_p = objective.log_probabilities.double().cpu()
+    return verdict, float(_log_squared_unit(objective, log_p, name)[0])
+
+
+def _differentiated(batch: Batch, name: str) -> Objective:
+    return Objective(batch, "mean_log_probability" if name == "joint_probability" else name)
+
+
+def _log_squared_unit(objective: Objective, log_p: Tensor, name: str) -> Tensor:
+    """Logarithm of what the norms must be multiplied by, shape (batch,), float64, on the CPU."""
     if name == "joint_probability":  # ∇Π p = (Π p) T ∇ mean log p
-        unit = 2 * (log_p.sum(1) + batch.mask.sum(1).cpu().log())
-    return Norms(table, unit, log_p)
+        return 2 * (log_p.sum(1) + objective.batch.mask.sum(1).cpu().log())
+    return 2 * objective.log_unit[:, 0]
 
 
 def aligned(

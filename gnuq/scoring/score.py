@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gnuq.gradnorm.verification import Verify
 from gnuq.language_models import texts
 from gnuq.scoring import models, objectives
 from gnuq.scoring.batches import budget_of
@@ -31,7 +32,7 @@ def score(
     chat: bool = False,
     end: bool = False,
     memory: float | None = None,
-    verify: bool = True,
+    verify: Verify = True,
     progress: Progress | None = None,
 ) -> Scores:
     """Epistemic and aleatoric uncertainty of generated answers.
@@ -54,7 +55,9 @@ def score(
         end: count the token that ends the sequence as the last one of each answer.
         memory: GiB that a batch's activations may take; if omitted, half of a GPU's free
             memory, or a quarter of a machine's, at most one GiB.
-        verify: score one answer of a batch on its own too, and demand the same norm.
+        verify: differentiate the shortest answer of each batch on its own too, by plain autograd,
+            and demand the same norm of every weight; and see that answers keep to their rows.
+            "first": of the first batch only; False: of none.
         progress: called with the numbers of answers done and of all.
 
     Returns:

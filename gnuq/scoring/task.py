@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gnuq.gradnorm import UnsupportedModuleError
+from gnuq.gradnorm import UnsupportedModuleError, judge
 from gnuq.gradnorm.checks import NotFiniteError
+from gnuq.gradnorm.verification import (
+    HALF,
+    SAME_ROUNDING,
+    Verification,
+    Verify,
+    precision,
+    tolerance,
+)
 from gnuq.scoring import models, passes
-from gnuq.scoring.batches import batches, dtype_of, short_of_memory
+from gnuq.scoring.batches import batches, short_of_memory
 from gnuq.scoring.examples import Example, ExampleError
 from gnuq.scoring.scores import Scores
 from gnuq.scoring.weights import Parameters, Weights, counted
-
-#: By how much a norm may differ, relatively, between an answer alone and in a batch: rounding.
-ROUNDING = {torch.float64: 1e-6, torch.float32: 3e-3, torch.float16: 0.1, torch.bfloat16: 0.3}
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,13 @@ class Row:
     norms: dict[str, float]
     log_squared_unit: float
 
+    def in_unit(self, log_squared_unit: float) -> dict[str, Tensor]:
+        """The norms in another unit."""
+        factor = float(np.exp(self.log_squared_unit - log_squared_unit))
+        return {
+            name: torch.tensor([factor * x], dtype=torch.float64) for name, x in self.norms.items()
+        }
+
 
 @dataclass
 class Task:
@@ -47,7 +60,12 @@ class Task:
     model: nn.Module
     objective: str
     budget: float
-    verify: bool = True
+    verify: Verify = True
+
+    @cached_property
+    def verification(self) -> Verification:
+        """The checks of this run, batch after batch."""
+        return Verification(self.verify)
 
     @cached_property
     def weights(self) -> Weights:
@@ -60,28 +78,62 @@ class Task:
         Raises:
             ScoreError: the weights changed between the first batch and the last.
         """
-        verified = not self.verify
         _ = self.weights.fingerprint  # taken now, of what is scored
         for chosen in batches(self.model, examples, lambda: self.budget):
             try:
-                rows = self._rows(examples, chosen)
+                rows = self._judged(examples, chosen)
             except (ExampleError, UnsupportedModuleError) as error:
                 if isinstance(error, UnsupportedModuleError):
-                    self.budget = 0.0  # what cannot keep examples apart gets them one by one
+                    self._one_by_one(error, len(chosen))
                 yield from ((i, self._attempt(examples, i)) for i in chosen)
                 continue
-            if not verified and len(chosen) > 1:
-                self._same_alone(examples, chosen[-1], rows[chosen[-1]])
-                verified = True
             yield from rows.items()
         if examples and len(chosen) < len(examples):  # time has passed between batches
             self.weights.demand_unchanged()
 
+    def _one_by_one(self, error: UnsupportedModuleError, size: int) -> None:
+        """What cannot keep the examples of a batch apart gets them one by one."""
+        if size == 1:
+            raise error
+        if self.budget:
+            warnings.warn(
+                f"answers are scored one at a time from here on, since in a batch of {size} {error}",
+                stacklevel=4,
+            )
+        self.budget = 0.0
+
     def _attempt(self, examples: Sequence[Example], i: int) -> Row | ExampleError:
         try:
-            return self._rows(examples, [i])[i]
+            return self._judged(examples, [i])[i]
         except ExampleError as error:
             return error
+
+    def _judged(self, examples: Sequence[Example], chosen: list[int]) -> dict[int, Row]:
+        """One batch, of which the shortest answer's norms are those that plain autograd gives.
+
+        What depends on the longest example of a batch, such as padding and switching positions,
+        changes the shortest most.
+        """
+        rows, due = self._rows(examples, chosen), self.verification.due
+        if due:
+            self.verification.judged += 1
+            shortest = min(chosen, key=lambda i: (len(examples[i]), random.random()))
+            self._judge(examples[shortest], shortest, rows[shortest], alone=len(chosen) == 1)
+        return rows
+
+    def _judge(self, example: Example, i: int, row: Row, *, alone: bool) -> None:
+        batch, eps = passes.Batch.of(self.model, [example]), precision(self.model)
+        verdict, unit = passes.judged(self.model, batch, self.objective)
+        if self.objective == "token_average":
+            verdict = verdict.averaged()
+        if eps < HALF:
+            judge.compare(verdict, row.in_unit(unit), i, tolerance(eps), eps)
+            return
+        # In half precision a batch's rounding hides much, so the rules are judged without one.
+        by_itself = row if alone else self._batch([example], [i])[i]
+        judge.compare(verdict, by_itself.in_unit(unit), i, SAME_ROUNDING * eps, eps)
+        together, other = (sum(r.in_unit(unit).values()) for r in (row, by_itself))
+        judge.same_total(float(together), float(other), i, tolerance(eps))
 
     def _rows(self, examples: Sequence[Example], chosen: list[int]) -> dict[int, Row]:
         """One batch; in halves if the memory does not suffice."""
@@ -102,7 +154,7 @@ class Task:
     def _batch(self, examples: list[Example], chosen: list[int]) -> dict[int, Row]:
         batch = passes.Batch.of(self.model, examples)
         try:
-            found = passes.norms(self.model, batch, self.objective)
+            found = passes.norms(self.model, batch, self.objective, self.verification)
         except NotFiniteError as error:
             raise ExampleError(str(error).rstrip("."), chosen[error.example]) from error
         mask, names = batch.mask.cpu(), list(found.by_parameter)
@@ -118,20 +170,6 @@ class Task:
             )
             for b, i in enumerate(chosen)
         }
-
-    def _same_alone(self, examples: Sequence[Example], shortest: int, row: Row) -> None:
-        """The answer with the most padding has the same norm on its own."""
-        other = self._batch([examples[shortest]], [shortest])[shortest]
-        alone, together = sum(other.norms.values()), sum(row.norms.values())
-        together *= float(np.exp(row.log_squared_unit - other.log_squared_unit))
-        tolerance = ROUNDING.get(dtype_of(self.model), 0.3)
-        if abs(together - alone) > tolerance * max(alone, together):
-            raise UnsupportedModuleError(
-                f"example {shortest} has another squared gradient norm on its own ({alone:.6g}, in "
-                f"a unit of its own) than in a batch ({together:.6g}): the model mixes examples, "
-                "or positions with padding. Score one answer at a time (memory=1e-9 makes batches "
-                "of one)."
-            )
 
 
 def collected(
