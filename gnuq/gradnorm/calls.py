@@ -146,19 +146,22 @@ class Call:
         in_a_row = [i for i, n in enumerate(lengths) if tokens > 1 and n == batch * tokens]
         split = in_a_row + [i for i, n in enumerate(lengths) if n == batch]
 
+        local = _Forward(self.module)
+
         def run(parameters: dict[str, Tensor], tensors: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
             for i, tensor in zip(split, tensors, strict=True):
                 filled[i] = tensor.flatten(0, 1) if i in in_a_row else tensor
             args, kwargs = tree_unflatten(filled, spec)
-            outputs = torch.func.functional_call(self.module, parameters, args, kwargs)
+            outputs = torch.func.functional_call(local, parameters, args, kwargs)
             found = [floating(outputs)[i] for i in self.deltas]
             return found if tokens == 1 else [y[None] for y in found]
 
         batched = [_grouped(leaves[i].detach(), batch, tokens) for i in split]
         deltas = [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
         try:
-            found, outputs = per_example(run, self.touched, batched, deltas)
+            touched = {f"module.{name}": value for name, value in self.touched.items()}
+            found, outputs = per_example(run, touched, batched, deltas)
         except RuntimeError as error:
             raise self.refuse(f"it cannot run on one example: {error}") from error
         for i, got in zip(self.deltas, outputs, strict=True):
@@ -167,7 +170,23 @@ class Call:
                     "run on one example at a time it gives other outputs than on the batch, so "
                     "its examples are not independent along dimension 0, or a hook changes them."
                 )
-        return found
+        return {name: found[f"module.{name}"] for name in self.touched}
+
+
+class _Forward(nn.Module):
+    """A module's forward method without the hooks around it: they had their turn in the pass.
+
+    A hook may change what a module is given, as scoring takes the answers' positions before a
+    head. The arguments of a call are those after its hooks.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module's own forward method returns."""
+        return self.module.forward(*args, **kwargs)
 
 
 def _grouped(x: Tensor, batch: int, tokens: int) -> Tensor:
