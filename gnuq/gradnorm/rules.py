@@ -204,11 +204,18 @@ def per_example(
         (gradients,) = pullback([d[None] for d in deltas])
         return gradients, [y[0] for y in outputs]
 
-    try:
-        gradients, outputs = torch.func.vmap(one)(tuple(tensors), tuple(deltas))
-    except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
+    def each() -> tuple:
         examples = zip(zip(*tensors, strict=True), zip(*deltas, strict=True), strict=True)
         rows = [one(*example) for example in examples]
         gradients = {name: torch.stack([row[0][name] for row in rows]) for name in parameters}
-        outputs = [torch.stack(column) for column in zip(*(row[1] for row in rows), strict=True)]
+        return gradients, [torch.stack(c) for c in zip(*(row[1] for row in rows), strict=True)]
+
+    try:
+        gradients, outputs = torch.func.vmap(one)(tuple(tensors), tuple(deltas))
+    except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
+        try:
+            gradients, outputs = each()
+        except RuntimeError:  # oneDNN's recurrent kernels have no backward pass under vjp
+            with torch.backends.mkldnn.flags(enabled=False):
+                gradients, outputs = each()
     return {name: Dense.of(value) for name, value in gradients.items()}, outputs
