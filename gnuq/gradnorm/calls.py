@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from gnuq.gradnorm.factors import Factor
+from gnuq.gradnorm.factors import Dense, Factor
 from gnuq.gradnorm.rules import Backward, Rule, per_example
 from gnuq.gradnorm.trees import tensors
 
@@ -49,6 +49,11 @@ class Call:
     backward: Backward | None = None
     flattened: int = 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether the gradients of all its outputs are needed before its parameters' follow."""
+        return self.rule is None or self.rule.whole
+
     def refuse(self, reason: str) -> UnsupportedModuleError:
         """The error that names this module."""
         kind = type(self.module).__name__
@@ -69,7 +74,8 @@ class Call:
         used = {id(parameter) for parameter in self.touched.values()}
         if not torch.is_grad_enabled():
             raise self.refuse("called under no_grad; remove that block.")
-        if getattr(self.module, "batch_first", True) is False:
+        whole = self.rule is not None and self.rule.whole
+        if getattr(self.module, "batch_first", True) is False and not whole:
             raise self.refuse("set batch_first=True.")
         if not used and (self.rule is not None or not self.nested):
             raise self.refuse(
@@ -101,6 +107,8 @@ class Call:
                 "its input was changed in place after the call; replace the in-place operation "
                 "(x += y) by x = x + y."
             )
+        if self.rule is not None and self.rule.whole:
+            return self._by_whole_rule(self.rule, batch)
         tokens = self._tokens_in_a_row(batch)
         for delta in self.deltas.values():
             if delta.ndim < 2 or delta.shape[0] != batch * tokens:
@@ -127,13 +135,25 @@ class Call:
         in_a_row = any(x.shape[:1] == (batch * tokens,) for x in given)
         return tokens if in_a_row or any(x.shape[:2] == (batch, tokens) for x in given) else 1
 
+    def _by_whole_rule(self, rule: Rule, batch: int) -> dict[str, Factor]:
+        found = self._by_rule(rule, batch, 1)
+        for factor in found.values():
+            tokens = factor.gradient if isinstance(factor, Dense) else factor.outputs
+            if len(tokens.values) != batch:
+                raise self.refuse(
+                    f"it computes on {len(tokens.values)} rows where there are {batch} examples; "
+                    "give every example a row of its own."
+                )
+        return found
+
     def _by_rule(self, rule: Rule, batch: int, tokens: int) -> dict[str, Factor]:
         try:
             if self.backward is None:
                 given = [x.detach() for x in self.tensors()[: rule.arguments]]
                 given = [_grouped(x, batch, tokens) for x in given]
                 self.backward = rule.prepare(self.module, *given)
-            found = self.backward(_grouped(self.deltas[0], batch, tokens))
+            deltas = self.deltas if rule.whole else _grouped(self.deltas[0], batch, tokens)
+            found = self.backward(deltas)
         except NotImplementedError as error:
             raise self.refuse(f"{error}.") from error
         if missing := self.touched.keys() - found.keys():

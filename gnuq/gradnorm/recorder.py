@@ -202,7 +202,7 @@ class Recorder:
         if self._watching:
             raise call.refuse("the model differentiates inside its forward pass.")
         call.deltas[index] = delta
-        if self._arrived is not None and call.rule is not None:
+        if self._arrived is not None and not call.waits:
             self._arrived(call)
 
     def run_backward(
@@ -228,8 +228,8 @@ class Recorder:
                 "model: its checkpointed activations cannot be recomputed; switch gradient "
                 "checkpointing off."
             ) from error
-        for call in self.calls:  # fallback calls wait until all their outputs' δ are there
-            if call.rule is None and call.deltas:
+        for call in self.calls:  # the others wait until all their outputs' δ are there
+            if call.waits and call.deltas:
                 arrived(call)
 
     def release(self) -> None:

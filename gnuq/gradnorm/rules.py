@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -19,7 +20,8 @@ from torch.nn import functional as F
 from gnuq.gradnorm.factors import Dense, Factor, Outer, Rows, Tokens
 
 #: From output gradients δ, shaped like the layer's output, to (parameter name, gradient) pairs.
-Backward = Callable[[Tensor], dict[str, Factor]]
+#: A rule that is `whole` gets a dictionary of them, by output index.
+Backward = Callable[[Any], dict[str, Factor]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Rule:
         arguments: how many of the call's tensors `prepare` gets.
         by_token: whether it may get an input with the tokens in a dimension of their own where
             the model put them into dimension 0 (`flattened`).
+        whole: whether `prepare` returns a function of all outputs' gradients, by output index,
+            and sees for itself in which dimension of each the examples stand.
         stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
             that stands for it. Its gradient is that with respect to the unpacked weight.
         prepare: called once per forward call with the module and its input; returns the
@@ -41,6 +45,7 @@ class Rule:
     prepare: Callable[..., Backward]
     arguments: int = 1
     by_token: bool = True
+    whole: bool = False
     stored: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +58,7 @@ def rule(
     *parameters: str,
     arguments: int = 1,
     by_token: bool = True,
+    whole: bool = False,
     stored: Mapping[str, str] | None = None,
 ) -> Callable[[Callable], Callable]:
     """Register the decorated function as the rule for modules whose exact type is `kind`.
@@ -62,12 +68,14 @@ def rule(
         parameters: names of the parameters that the rule covers.
         arguments: how many of the call's tensors the function gets, after the module.
         by_token: False for layers that tell their dimensions apart by their order.
+        whole: True for layers with several outputs, or whose batch is not dimension 0: the
+            function of δ gets a dictionary, from an output's index to its gradient.
         stored: weights that the layer keeps packed in a buffer: the weight's name → the buffer's.
     """
 
     def register(prepare: Callable[..., Backward]) -> Callable:
         covered = frozenset(parameters)
-        RULES[kind] = Rule(covered, prepare, arguments, by_token, dict(stored or {}))
+        RULES[kind] = Rule(covered, prepare, arguments, by_token, whole, dict(stored or {}))
         return prepare
 
     return register
