@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gnuq.gradnorm.factors import Dense, Factor
-from gnuq.gradnorm.rules import Backward, Rule, per_example
+from gnuq.gradnorm.rules import Backward, Rule, Run, per_example
 from gnuq.gradnorm.trees import tensors
 
 
@@ -30,9 +30,10 @@ class Call:
         versions: how often each argument had been written to in place when the call returned.
         touched: parameters that the call used, by their name inside the module.
         nested: identities of the parameters that calls inside this one used.
-        outputs: the output tensors, detached (fallback only: the local run must reproduce them).
+        outputs: the output tensors, detached, where the fallback may have to reproduce them.
         deltas: gradients at the outputs, by output index, for the backward pass in progress.
         backward: the prepared rule, shared by all backward passes.
+        alone: whether the batch has one example only.
         flattened: how many tokens of an example dimension 0 may hold, example by example; 0 if
             it must not.
     """
@@ -48,11 +49,17 @@ class Call:
     deltas: dict[int, Tensor] = field(default_factory=dict)
     backward: Backward | None = None
     flattened: int = 0
+    alone: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether the gradients of all its outputs are needed before its parameters' follow."""
         return self.rule is None or self.rule.whole
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether the generic fallback may run, whose outputs must be those of the call."""
+        return self.rule is None or (not self.rule.by_token and (self.flattened > 0 or self.alone))
 
     def refuse(self, reason: str) -> UnsupportedModuleError:
         """The error that names this module."""
@@ -109,7 +116,12 @@ class Call:
             )
         if self.rule is not None and self.rule.whole:
             return self._by_whole_rule(self.rule, batch)
-        tokens = self._tokens_in_a_row(batch)
+        if batch == 1 and any(delta.shape[:1] != (1,) for delta in self.deltas.values()):
+            if self.rule is None or not self.rule.by_token:
+                return self._of_one_example()
+            tokens = self.deltas[0].shape[0] if self.deltas[0].ndim else 1
+        else:
+            tokens = self._tokens_in_a_row(batch)
         for delta in self.deltas.values():
             if delta.ndim < 2 or delta.shape[0] != batch * tokens:
                 raise self.refuse(
@@ -135,6 +147,16 @@ class Call:
         in_a_row = any(x.shape[:1] == (batch * tokens,) for x in given)
         return tokens if in_a_row or any(x.shape[:2] == (batch, tokens) for x in given) else 1
 
+    def _of_one_example(self) -> dict[str, Factor]:
+        """By the fallback: whatever stands along dimension 0, all of it is the only example's."""
+        args, kwargs = self.arguments
+
+        def run(parameters: dict[str, Tensor], _: list[Tensor]) -> list[Tensor]:
+            outputs = torch.func.functional_call(_Forward(self.module), parameters, args, kwargs)
+            return [y[None] for y in self._among(outputs)]
+
+        return self._locally(run, [], [delta[None] for delta in self.deltas.values()])
+
     def _by_whole_rule(self, rule: Rule, batch: int) -> dict[str, Factor]:
         found = self._by_rule(rule, batch, 1)
         for factor in found.values():
@@ -142,7 +164,7 @@ class Call:
             if len(tokens.values) != batch:
                 raise self.refuse(
                     f"it computes on {len(tokens.values)} rows where there are {batch} examples; "
-                    "give every example a row of its own."
+                    "set batch_first=True, or give every example a row of its own."
                 )
         return found
 
@@ -174,18 +196,28 @@ class Call:
                 filled[i] = tensor.flatten(0, 1) if i in in_a_row else tensor
             args, kwargs = tree_unflatten(filled, spec)
             outputs = torch.func.functional_call(local, parameters, args, kwargs)
-            found = [floating(outputs)[i] for i in self.deltas]
+            found = self._among(outputs)
             return found if tokens == 1 else [y[None] for y in found]
 
         batched = [_grouped(leaves[i].detach(), batch, tokens) for i in split]
-        deltas = [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
+        return self._locally(
+            run, batched, [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
+        )
+
+    def _among(self, outputs: Any) -> list[Tensor]:
+        """Those of a local run's outputs that a gradient arrived at."""
+        found = floating(outputs)
+        return [found[i] for i in self.deltas]
+
+    def _locally(self, run: Run, batched: list[Tensor], deltas: list[Tensor]) -> dict[str, Factor]:
+        """The generic rule; its run must give what the call gave."""
         try:
             touched = {f"module.{name}": value for name, value in self.touched.items()}
             found, outputs = per_example(run, touched, batched, deltas)
         except RuntimeError as error:
             raise self.refuse(f"it cannot run on one example: {error}") from error
-        for i, got in zip(self.deltas, outputs, strict=True):
-            if not close(_grouped(self.outputs[i], batch, tokens), got):
+        for i, delta, got in zip(self.deltas, deltas, outputs, strict=True):
+            if not close(self.outputs[i].reshape(delta.shape), got):
                 raise self.refuse(
                     "run on one example at a time it gives other outputs than on the batch, so "
                     "its examples are not independent along dimension 0, or a hook changes them."
@@ -194,10 +226,11 @@ class Call:
 
 
 class _Forward(nn.Module):
-    """A module's forward method without the hooks around it: they had their turn in the pass.
+    """A module's forward method, given what its hooks had made of the arguments in the pass.
 
-    A hook may change what a module is given, as scoring takes the answers' positions before a
-    head. The arguments of a call are those after its hooks.
+    They run again, since the old form of weight normalisation computes its weight in one, but what
+    they make of the arguments now is not used. One that is for the whole batch only, as scoring
+    takes the answers' positions before a head, says so and is left out.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -206,6 +239,10 @@ class _Forward(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module's own forward method returns."""
+        for key, hook in self.module._forward_pre_hooks.items():
+            if not getattr(hook, "of_the_whole_batch", False):
+                with_kwargs = key in self.module._forward_pre_hooks_with_kwargs
+                hook(self.module, args, *([kwargs] if with_kwargs else []))
         return self.module.forward(*args, **kwargs)
 
 

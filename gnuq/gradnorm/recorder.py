@@ -77,8 +77,8 @@ class Recorder:
         anchor: the one leaf of the autograd graph.
     """
 
-    def __init__(self, model: nn.Module, *, flattened: int = 0) -> None:
-        self.model, self.flattened = model, flattened
+    def __init__(self, model: nn.Module, *, flattened: int = 0, batch: int = 0) -> None:
+        self.model, self.flattened, self.batch = model, flattened, batch
         self.rules = {module: find_rule(module) for module in model.modules()}
         self.calls: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
@@ -117,7 +117,9 @@ class Recorder:
             raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
         def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            self._running.append(Call(name, module, rule, flattened=self.flattened))
+            self._running.append(
+                Call(name, module, rule, flattened=self.flattened, alone=self.batch == 1)
+            )
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
             call = self._running.pop()
@@ -179,7 +181,7 @@ class Recorder:
         return tree_unflatten(leaves, spec)
 
     def _attach(self, call: Call, output: Tensor, index: int) -> Tensor:
-        if call.rule is None or (call.flattened and not call.rule.by_token):
+        if call.keeps_outputs:
             call.outputs.append(output.detach().clone())
         if call.rule is None or not output.requires_grad:  # a fallback may return its own input
             output = _Attach.apply(output, self.anchor)

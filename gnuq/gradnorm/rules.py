@@ -212,18 +212,36 @@ def per_example(
         (gradients,) = pullback([d[None] for d in deltas])
         return gradients, [y[0] for y in outputs]
 
-    def each() -> tuple:
-        examples = zip(zip(*tensors, strict=True), zip(*deltas, strict=True), strict=True)
-        rows = [one(*example) for example in examples]
-        gradients = {name: torch.stack([row[0][name] for row in rows]) for name in parameters}
-        return gradients, [torch.stack(c) for c in zip(*(row[1] for row in rows), strict=True)]
-
     try:
         gradients, outputs = torch.func.vmap(one)(tuple(tensors), tuple(deltas))
     except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
-        try:
-            gradients, outputs = each()
-        except RuntimeError:  # oneDNN's recurrent kernels have no backward pass under vjp
-            with torch.backends.mkldnn.flags(enabled=False):
-                gradients, outputs = each()
+        gradients, outputs = _each(run, parameters, tensors, deltas)
     return {name: Dense.of(value) for name, value in gradients.items()}, outputs
+
+
+def _each(
+    run: Run, parameters: dict[str, Tensor], tensors: list[Tensor], deltas: list[Tensor]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """One example after the other, by plain autograd.
+
+    It knows operations that have no transform: oneDNN's recurrent layers, functions of one's own.
+    """
+    leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+    rows = []
+    for b in range(len(deltas[0])):
+        with torch.enable_grad():
+            outputs = run(leaves, [x[b : b + 1] for x in tensors])
+        reached = [(y, d[b : b + 1]) for y, d in zip(outputs, deltas, strict=True)]
+        reached = [(y, d.reshape(y.shape)) for y, d in reached if y.requires_grad]
+        gradients = torch.autograd.grad(
+            [y for y, _ in reached], list(leaves.values()), [d for _, d in reached],
+            allow_unused=True,
+        )  # fmt: skip
+        if all(gradient is None for gradient in gradients):
+            raise RuntimeError("no gradient reaches its parameters (a kernel of its own?)")
+        dense = [torch.zeros_like(p) if g is None else g
+                 for g, p in zip(gradients, parameters.values(), strict=True)]  # fmt: skip
+        rows.append((dense, [y.detach()[0] for y in outputs]))
+    columns = zip(*(row[0] for row in rows), strict=True)
+    found = {name: torch.stack(column) for name, column in zip(leaves, columns, strict=True)}
+    return found, [torch.stack(column) for column in zip(*(row[1] for row in rows), strict=True)]

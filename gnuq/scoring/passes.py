@@ -85,6 +85,7 @@ def logits_at(model: nn.Module, positions: Int[Tensor, "batch tokens"]) -> Gener
         index = positions.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
         return (hidden.gather(1, index), *rest)
 
+    gather.of_the_whole_batch = True  # type: ignore[attr-defined]
     head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
     handle = head.register_forward_pre_hook(gather)
     try:
