@@ -15,6 +15,7 @@ from gnuq.gradnorm import (  # noqa: F401 they register their rules
     normalisation,
     quantized,
     recurrent,
+    sorted_experts,
     transformer_layers,
 )
 from gnuq.gradnorm.calls import UnsupportedModuleError

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from gnuq.gradnorm.factors import Dense, Factor
+from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.rules import Backward, Rule, Run, per_example
 from gnuq.gradnorm.trees import tensors
 
@@ -115,7 +115,7 @@ class Call:
                 "(x += y) by x = x + y."
             )
         if self.rule is not None and self.rule.whole:
-            return self._by_whole_rule(self.rule, batch)
+            return self._by_rule(self.rule, batch, 1)
         if batch == 1 and any(delta.shape[:1] != (1,) for delta in self.deltas.values()):
             if self.rule is None or not self.rule.by_token:
                 return self._of_one_example()
@@ -137,15 +137,16 @@ class Call:
         """How many rows of dimension 0 belong to an example: 1, or all its tokens if flattened.
 
         Some models put the tokens of all examples into one dimension, example by example, before
-        a layer or a router. That they stand example by example is checked from outside, by
-        scoring one example alone.
+        a layer or a router, and all heads of each token before a norm layer. That they stand
+        example by example is checked from outside, by scoring one example alone.
         """
-        tokens = self.flattened
-        if tokens < 2 or {delta.shape[0] for delta in self.deltas.values()} != {batch * tokens}:
+        tokens, rows = self.flattened, {delta.shape[0] for delta in self.deltas.values()}
+        if tokens < 2 or len(rows) != 1 or (length := rows.pop()) % (batch * tokens):
             return 1
         given = self.tensors()
-        in_a_row = any(x.shape[:1] == (batch * tokens,) for x in given)
-        return tokens if in_a_row or any(x.shape[:2] == (batch, tokens) for x in given) else 1
+        in_a_row = any(x.shape[:1] == (length,) for x in given)
+        split = length == batch * tokens and any(x.shape[:2] == (batch, tokens) for x in given)
+        return length // batch if in_a_row or split else 1
 
     def _of_one_example(self) -> dict[str, Factor]:
         """By the fallback: whatever stands along dimension 0, all of it is the only example's."""
@@ -157,23 +158,13 @@ class Call:
 
         return self._locally(run, [], [delta[None] for delta in self.deltas.values()])
 
-    def _by_whole_rule(self, rule: Rule, batch: int) -> dict[str, Factor]:
-        found = self._by_rule(rule, batch, 1)
-        for factor in found.values():
-            tokens = factor.gradient if isinstance(factor, Dense) else factor.outputs
-            if len(tokens.values) != batch:
-                raise self.refuse(
-                    f"it computes on {len(tokens.values)} rows where there are {batch} examples; "
-                    "set batch_first=True, or give every example a row of its own."
-                )
-        return found
-
     def _by_rule(self, rule: Rule, batch: int, tokens: int) -> dict[str, Factor]:
         try:
             if self.backward is None:
                 given = [x.detach() for x in self.tensors()[: rule.arguments]]
                 given = [_grouped(x, batch, tokens) for x in given]
-                self.backward = rule.prepare(self.module, *given)
+                whole = {"batch": batch} if rule.whole else {}
+                self.backward = rule.prepare(self.module, *given, **whole)
             deltas = self.deltas if rule.whole else _grouped(self.deltas[0], batch, tokens)
             found = self.backward(deltas)
         except NotImplementedError as error:

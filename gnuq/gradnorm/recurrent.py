@@ -52,7 +52,7 @@ class _Product:
 @rule(nn.LSTM, *NAMES, arguments=3, whole=True)
 @rule(nn.GRU, *NAMES, arguments=2, whole=True)
 @rule(nn.RNN, *NAMES, arguments=2, whole=True)
-def recurrent(module: nn.RNNBase, x: Tensor, *states: Tensor) -> Backward:
+def recurrent(module: nn.RNNBase, x: Tensor, *states: Tensor, batch: int) -> Backward:
     """h_t = g(U x_t + b, W h_{t−1} + c):  ∇U = Σ_t ε_t x_tᵀ,  ∇W = Σ_t η_t h_{t−1}ᵀ.
 
     ∇b = Σ_t ε_t and ∇c = Σ_t η_t. In an LSTM with projections also h_t = V m_t, so that
@@ -61,6 +61,12 @@ def recurrent(module: nn.RNNBase, x: Tensor, *states: Tensor) -> Backward:
     if x.ndim != 3:
         raise NotImplementedError(
             "its input is packed or has no batch dimension; give it padded sequences"
+        )
+    rows = x.shape[0 if module.batch_first else 1]
+    if rows != batch:
+        raise NotImplementedError(
+            f"it computes on {rows} rows where there are {batch} examples; set batch_first=True, "
+            "or give every example a row of its own"
         )
     with torch.enable_grad():
         outputs, products = _run(module, x, states)

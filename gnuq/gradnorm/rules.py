@@ -33,8 +33,8 @@ class Rule:
         arguments: how many of the call's tensors `prepare` gets.
         by_token: whether it may get an input with the tokens in a dimension of their own where
             the model put them into dimension 0 (`flattened`).
-        whole: whether `prepare` returns a function of all outputs' gradients, by output index,
-            and sees for itself in which dimension of each the examples stand.
+        whole: whether `prepare` gets the number of examples too (`batch`), sees for itself where
+            they stand, and returns a function of all outputs' gradients, by output index.
         stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
             that stands for it. Its gradient is that with respect to the unpacked weight.
         prepare: called once per forward call with the module and its input; returns the
@@ -69,7 +69,8 @@ def rule(
         arguments: how many of the call's tensors the function gets, after the module.
         by_token: False for layers that tell their dimensions apart by their order.
         whole: True for layers with several outputs, or whose batch is not dimension 0: the
-            function of δ gets a dictionary, from an output's index to its gradient.
+            function gets `batch` as a keyword, and its function of δ a dictionary, from an
+            output's index to its gradient.
         stored: weights that the layer keeps packed in a buffer: the weight's name → the buffer's.
     """
 
@@ -233,10 +234,10 @@ def _each(
             outputs = run(leaves, [x[b : b + 1] for x in tensors])
         reached = [(y, d[b : b + 1]) for y, d in zip(outputs, deltas, strict=True)]
         reached = [(y, d.reshape(y.shape)) for y, d in reached if y.requires_grad]
-        gradients = torch.autograd.grad(
-            [y for y, _ in reached], list(leaves.values()), [d for _, d in reached],
-            allow_unused=True,
-        )  # fmt: skip
+        gradients: tuple[Tensor | None, ...] = (None,)
+        if reached:
+            ends, towards = zip(*reached, strict=True)
+            gradients = torch.autograd.grad(ends, list(leaves.values()), towards, allow_unused=True)
         if all(gradient is None for gradient in gradients):
             raise RuntimeError("no gradient reaches its parameters (a kernel of its own?)")
         dense = [torch.zeros_like(p) if g is None else g
