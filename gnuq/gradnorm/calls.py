@@ -33,6 +33,8 @@ class Call:
         outputs: the output tensors, detached, where the fallback may have to reproduce them.
         deltas: gradients at the outputs, by output index, for the backward pass in progress.
         backward: the prepared rule, shared by all backward passes.
+        owner: whether the module has parameters of its own, so that a use is expected.
+        start: how many calls had been recorded when this one began.
         alone: whether the batch has one example only.
         flattened: how many tokens of an example dimension 0 may hold, example by example; 0 if
             it must not.
@@ -50,6 +52,8 @@ class Call:
     backward: Backward | None = None
     flattened: int = 0
     alone: bool = False
+    owner: bool = True
+    start: int = 0
 
     @property
     def waits(self) -> bool:
@@ -76,6 +80,8 @@ class Call:
         Raises:
             UnsupportedModuleError: the call cannot be differentiated, or what it used is unseen.
         """
+        if not self.owner and not self.touched:
+            return
         self.arguments = (args, kwargs)
         self.versions = [tensor._version for tensor in self.tensors()]
         used = {id(parameter) for parameter in self.touched.values()}
@@ -89,11 +95,24 @@ class Call:
                 "it owns parameters, but no use of them was seen (a custom kernel, another "
                 "thread); its gradient would be missed."
             )
-        if used & self.nested:
-            raise self.refuse(
-                "it uses a parameter that a module called inside it uses too; call the tied "
-                "layer as a child module instead of using its weight."
-            )
+
+    def names_of(self, parameter: int) -> list[str]:
+        """What the module, or for the fallback one inside it, calls a parameter."""
+        own = self.module.named_parameters(recurse=self.rule is None, remove_duplicate=False)
+        return [key for key, value in own if id(value) == parameter]
+
+    def without_my_uses(self, inner: list[Call]) -> list[Call]:
+        """The calls inside this one, without uses of parameters that it uses itself.
+
+        The fallback differentiates the whole call, and so their uses of them too.
+        """
+        if not self.touched:
+            return inner
+        mine = {id(parameter) for parameter in self.touched.values()}
+        for call in inner:
+            kept = {k: p for k, p in call.touched.items() if id(p) not in mine}
+            call.touched = kept
+        return [call for call in inner if call.touched]
 
     def forget(self) -> None:
         """Let go of what only the backward pass needed."""

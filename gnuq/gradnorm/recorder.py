@@ -100,8 +100,9 @@ class Recorder:
                     stack.callback(parameter.requires_grad_, True)
             for name, module in self.model.named_modules():
                 rule = self.rules[module]
-                if _computes_with_parameters(module, rule):
-                    self._hook(stack, name, module, rule)
+                owner = _computes_with_parameters(module, rule)
+                if owner or _encloses_parameters(module):
+                    self._hook(stack, name, module, rule, owner=owner)
             mha = torch.backends.mha  # its fast path hides which module uses which weight
             stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
             mha.set_fastpath_enabled(False)
@@ -112,13 +113,23 @@ class Recorder:
             if self._running:
                 raise self._running[-1].refuse("it raised an error that the model swallowed.")
 
-    def _hook(self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None) -> None:
+    def _hook(
+        self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None, *, owner: bool
+    ) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
         def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
             self._running.append(
-                Call(name, module, rule, flattened=self.flattened, alone=self.batch == 1)
+                Call(
+                    name,
+                    module,
+                    rule,
+                    flattened=self.flattened,
+                    alone=self.batch == 1,
+                    owner=owner,
+                    start=len(self.calls),
+                )
             )
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
@@ -129,6 +140,7 @@ class Recorder:
                 call.touched[weight] = stored
                 self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
             call.returned(args, kwargs)
+            self.calls[call.start :] = call.without_my_uses(self.calls[call.start :])
             used = {id(parameter) for parameter in call.touched.values()}
             if self._running:
                 self._running[-1].nested |= used | call.nested
@@ -150,15 +162,15 @@ class Recorder:
         call = self._running[-1]
         if any(id(stored) == parameter for stored in _stored(call.module, call.rule).values()):
             return  # counted when the call returns
-        own = call.module.named_parameters(recurse=call.rule is None, remove_duplicate=False)
-        local = [key for key, value in own if id(value) == parameter]
-        if not local:
-            raise call.refuse(
-                f"it uses parameter {name!r}, which belongs to another module; its gradient "
-                "would be missed. Register the parameter in this module too."
-            )
-        for key in local if call.rule is not None else local[:1]:
-            call.touched[key] = call.module.get_parameter(key)
+        for running in reversed(self._running):  # the smallest module around owner and use
+            if local := running.names_of(parameter):
+                for key in local if running.rule is not None else local[:1]:
+                    running.touched[key] = running.module.get_parameter(key)
+                return
+        raise call.refuse(
+            f"it uses parameter {name!r}, which belongs to another module; its gradient "
+            "would be missed. Register the parameter in this module too."
+        )
 
     def _finish(self, call: Call, output: Any) -> Any:
         """Put the outputs on the graph, hook their gradients, and keep the call."""
@@ -203,6 +215,8 @@ class Recorder:
     def _receive(self, call: Call, index: int, delta: Tensor) -> None:
         if self._watching:
             raise call.refuse("the model differentiates inside its forward pass.")
+        if not call.touched:  # a call around it has taken over
+            return
         call.deltas[index] = delta
         if self._arrived is not None and not call.waits:
             self._arrived(call)
@@ -248,6 +262,13 @@ def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:
         return False
     owned = any(parameter is not None for parameter in module._parameters.values())
     return owned or is_parametrized(module) or (rule is not None and bool(rule.stored))
+
+
+def _encloses_parameters(module: nn.Module) -> bool:
+    """Whether modules inside it own parameters: it may use one of them itself."""
+    if isinstance(module, ParametrizationList | torch.jit.ScriptModule):
+        return False
+    return next(module.parameters(), None) is not None
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -82,8 +82,9 @@ def logits_at(model: nn.Module, positions: Int[Tensor, "batch tokens"]) -> Gener
 
     def gather(head: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, *rest = given
-        index = positions.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
-        return (hidden.gather(1, index), *rest)
+        between = hidden.shape[1:-2]  # some heads get several streams of an example at once
+        index = positions.to(hidden.device).view(len(hidden), *[1] * len(between), -1, 1)
+        return (hidden.gather(-2, index.expand(-1, *between, -1, hidden.shape[-1])), *rest)
 
     gather.of_the_whole_batch = True  # type: ignore[attr-defined]
     head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
