@@ -5,8 +5,8 @@
     norms.by_module()    # the same, split over the modules that own the weights
 
 `shapes` holds gradients in factored form and `factors` their inner products. `rules` has one rule
-per layer kind, as have `convolutions`, `normalisation` and `transformer_layers`. `recorder` watches
-the forward pass, `engine` puts them together.
+per layer kind, as have `convolutions`, `normalisation`, `recurrent` and `transformer_layers`.
+`recorder` watches the forward pass, `engine` puts them together.
 """
 
 # To import these is to register their rules.
@@ -14,6 +14,8 @@ from gnuq.gradnorm import (  # noqa: F401 they register their rules
     convolutions,
     normalisation,
     quantized,
+    recurrent,
+    sorted_experts,
     transformer_layers,
 )
 from gnuq.gradnorm.calls import UnsupportedModuleError

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gnuq.gradnorm.factors import Factor
-from gnuq.gradnorm.rules import Backward, Rule, per_example
+from gnuq.gradnorm.rules import Backward, Rule, Run, per_example
 from gnuq.gradnorm.trees import tensors
 
 
@@ -30,11 +30,15 @@ class Call:
         versions: how often each argument had been written to in place when the call returned.
         touched: parameters that the call used, by their name inside the module.
         hidden: those among them of which no use was seen, but which it may have used.
-        weights: a sample of the entries of all weights, to tell whether they change.
+        watched: the weights that must not change before the backward pass.
+        weights: a sample of the entries of each.
         nested: identities of the parameters that calls inside this one used.
-        outputs: the output tensors, detached (fallback only: the local run must reproduce them).
+        outputs: the output tensors, detached, where the fallback may have to reproduce them.
         deltas: gradients at the outputs, by output index, for the backward pass in progress.
         backward: the prepared rule, shared by all backward passes.
+        owner: whether the module has parameters of its own, so that a use is expected.
+        start: how many calls had been recorded when this one began.
+        alone: whether the batch has one example only.
         flattened: how many tokens of an example dimension 0 may hold, example by example; 0 if
             it must not.
     """
@@ -46,12 +50,26 @@ class Call:
     versions: list[int] = field(default_factory=list)
     touched: dict[str, Tensor] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
+    watched: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
     nested: set[int] = field(default_factory=set)
     outputs: list[Tensor] = field(default_factory=list)
     deltas: dict[int, Tensor] = field(default_factory=dict)
     backward: Backward | None = None
     flattened: int = 0
+    alone: bool = False
+    owner: bool = True
+    start: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the gradients of all its outputs are needed before its parameters' follow."""
+        return self.rule is None or self.rule.whole
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether the generic fallback may run, whose outputs must be those of the call."""
+        return self.rule is None or (not self.rule.by_token and (self.flattened > 0 or self.alone))
 
     def refuse(self, reason: str) -> UnsupportedModuleError:
         """The error that names this module."""
@@ -68,24 +86,22 @@ class Call:
         Raises:
             UnsupportedModuleError: the call cannot be differentiated, or what it used is unseen.
         """
+        if not self.owner and not self.touched:
+            return
         self.arguments = (args, kwargs)
         self.versions = [tensor._version for tensor in self.tensors()]
         used = {id(parameter) for parameter in self.touched.values()}
         if not torch.is_grad_enabled():
             raise self.refuse("called under no_grad; remove that block.")
-        if getattr(self.module, "batch_first", True) is False:
+        whole = self.rule is not None and self.rule.whole
+        if getattr(self.module, "batch_first", True) is False and not whole:
             raise self.refuse("set batch_first=True.")
         if not used and self.rule is not None:
             raise self.refuse(
                 "it owns parameters, but no use of them was seen (a custom kernel, another "
                 "thread); its gradient would be missed."
             )
-        if used & self.nested:
-            raise self.refuse(
-                "it uses a parameter that a module called inside it uses too; call the tied "
-                "layer as a child module instead of using its weight."
-            )
-        if self.rule is None and not self.nested:
+        if self.owner and self.rule is None and not self.nested:
             self._add_unseen()
 
     def _add_unseen(self) -> None:
@@ -101,6 +117,7 @@ class Call:
         A hook or a patch may have changed what the class computes; the fallback runs the module as
         it stands.
         """
+        self.watched = list(self.touched.values())
         self.weights = self._sampled()
         if self.rule is None or self.rule.output is None:
             return
@@ -129,8 +146,27 @@ class Call:
     def _sampled(self) -> list[Tensor]:
         state = getattr(getattr(self.module, "weight", None), "quant_state", None)
         scales = [x for x in (getattr(state, "absmax", None),) if isinstance(x, Tensor)]
-        buffers = [] if self.rule is None or not self.rule.stored else self.module.buffers(False)
-        return [sampled(x.detach()) for x in (*self.touched.values(), *buffers, *scales)]
+        packed = self.rule is not None and bool(self.rule.stored)
+        buffers = self.module.buffers(recurse=False) if packed else ()
+        return [sampled(x.detach()) for x in (*self.watched, *buffers, *scales)]
+
+    def names_of(self, parameter: int) -> list[str]:
+        """What the module, or for the fallback one inside it, calls a parameter."""
+        own = self.module.named_parameters(recurse=self.rule is None, remove_duplicate=False)
+        return [key for key, value in own if id(value) == parameter]
+
+    def without_my_uses(self, inner: list[Call]) -> list[Call]:
+        """The calls inside this one, without uses of parameters that it uses itself.
+
+        The fallback differentiates the whole call, and so their uses of them too.
+        """
+        if not self.touched:
+            return inner
+        mine = {id(parameter) for parameter in self.touched.values()}
+        for call in inner:
+            kept = {k: p for k, p in call.touched.items() if id(p) not in mine}
+            call.touched = kept
+        return [call for call in inner if call.touched]
 
     def forget(self) -> None:
         """Let go of what only the backward pass needed."""
@@ -151,7 +187,14 @@ class Call:
                 "its input was changed in place after the call; replace the in-place operation "
                 "(x += y) by x = x + y."
             )
-        tokens = self._tokens_in_a_row(batch)
+        if self.rule is not None and self.rule.whole:
+            return self._by_rule(self.rule, batch, 1)
+        if batch == 1 and any(delta.shape[:1] != (1,) for delta in self.deltas.values()):
+            if self.rule is None or not self.rule.by_token:
+                return self._of_one_example()
+            tokens = self.deltas[0].shape[0] if self.deltas[0].ndim else 1
+        else:
+            tokens = self._tokens_in_a_row(batch)
         for delta in self.deltas.values():
             if delta.ndim < 2 or delta.shape[0] != batch * tokens:
                 raise self.refuse(
@@ -167,23 +210,36 @@ class Call:
         """How many rows of dimension 0 belong to an example: 1, or all its tokens if flattened.
 
         Some models put the tokens of all examples into one dimension, example by example, before
-        a layer or a router. That they stand example by example is checked from outside, by
-        scoring one example alone.
+        a layer or a router, and all heads of each token before a norm layer. That they stand
+        example by example is checked from outside, by scoring one example alone.
         """
-        tokens = self.flattened
-        if tokens < 2 or {delta.shape[0] for delta in self.deltas.values()} != {batch * tokens}:
+        tokens, rows = self.flattened, {delta.shape[0] for delta in self.deltas.values()}
+        if tokens < 2 or len(rows) != 1 or (length := rows.pop()) % (batch * tokens):
             return 1
         given = self.tensors()
-        in_a_row = any(x.shape[:1] == (batch * tokens,) for x in given)
-        return tokens if in_a_row or any(x.shape[:2] == (batch, tokens) for x in given) else 1
+        in_a_row = any(x.shape[:1] == (length,) for x in given)
+        split = length == batch * tokens and any(x.shape[:2] == (batch, tokens) for x in given)
+        return length // batch if in_a_row or split else 1
+
+    def _of_one_example(self) -> dict[str, Factor]:
+        """By the fallback: whatever stands along dimension 0, all of it is the only example's."""
+        args, kwargs = self.arguments
+
+        def run(parameters: dict[str, Tensor], _: list[Tensor]) -> list[Tensor]:
+            outputs = torch.func.functional_call(_Forward(self.module), parameters, args, kwargs)
+            return [y[None] for y in self._among(outputs)]
+
+        return self._locally(run, [], [delta[None] for delta in self.deltas.values()])
 
     def _by_rule(self, rule: Rule, batch: int, tokens: int) -> dict[str, Factor]:
         try:
             if self.backward is None:
                 given = [x.detach() for x in self.tensors()[: rule.arguments]]
                 given = [_grouped(x, batch, tokens) for x in given]
-                self.backward = rule.prepare(self.module, *given)
-            found = self.backward(_grouped(self.deltas[0], batch, tokens))
+                whole = {"batch": batch} if rule.whole else {}
+                self.backward = rule.prepare(self.module, *given, **whole)
+            deltas = self.deltas if rule.whole else _grouped(self.deltas[0], batch, tokens)
+            found = self.backward(deltas)
         except NotImplementedError as error:
             raise self.refuse(f"{error}.") from error
         if missing := self.touched.keys() - found.keys():
@@ -196,30 +252,44 @@ class Call:
         in_a_row = [i for i, n in enumerate(lengths) if tokens > 1 and n == batch * tokens]
         split = in_a_row + [i for i, n in enumerate(lengths) if n == batch]
 
+        local = _Forward(self.module)
+
         def run(parameters: dict[str, Tensor], tensors: list[Tensor]) -> list[Tensor]:
             filled = list(leaves)
             for i, tensor in zip(split, tensors, strict=True):
                 filled[i] = tensor.flatten(0, 1) if i in in_a_row else tensor
             args, kwargs = tree_unflatten(filled, spec)
-            outputs = torch.func.functional_call(self.module, parameters, args, kwargs)
-            found = [floating(outputs)[i] for i in self.deltas]
+            outputs = torch.func.functional_call(local, parameters, args, kwargs)
+            found = self._among(outputs)
             return found if tokens == 1 else [y[None] for y in found]
 
         batched = [_grouped(leaves[i].detach(), batch, tokens) for i in split]
-        deltas = [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
+        return self._locally(
+            run, batched, [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
+        )
+
+    def _among(self, outputs: Any) -> list[Tensor]:
+        """Those of a local run's outputs that a gradient arrived at."""
+        found = floating(outputs)
+        return [found[i] for i in self.deltas]
+
+    def _locally(self, run: Run, batched: list[Tensor], deltas: list[Tensor]) -> dict[str, Factor]:
+        """The generic rule; its run must give what the call gave."""
         try:
-            found, outputs = per_example(run, self.touched, batched, deltas)
+            touched = {f"module.{name}": value for name, value in self.touched.items()}
+            found, outputs = per_example(run, touched, batched, deltas)
         except RuntimeError as error:
             raise self.refuse(f"it cannot run on one example: {error}") from error
-        for i, got in zip(self.deltas, outputs, strict=True):
-            if not close(_grouped(self.outputs[i], batch, tokens), got):
+        for i, delta, got in zip(self.deltas, deltas, outputs, strict=True):
+            if not close(self.outputs[i].reshape(delta.shape), got):
                 raise self.refuse(
                     "run on one example at a time it gives other outputs than on the batch, so "
                     "its examples are not independent along dimension 0, or a hook changes them."
                 )
+        factors = {name: found[f"module.{name}"] for name in self.touched}
         if self.hidden and self.hidden == self.touched.keys():
-            self._demand_a_gradient(found)
-        return found
+            self._demand_a_gradient(factors)
+        return factors
 
     def _demand_a_gradient(self, found: dict[str, Factor]) -> None:
         """A module whose parameters nobody saw in use, and that have no gradient, hides it."""
@@ -228,6 +298,41 @@ class Call:
                 "it owns parameters, but no use of them was seen (a custom kernel, another "
                 "thread); its gradient would be missed."
             )
+
+
+class _Forward(nn.Module):
+    """A module's forward method, given what its hooks had made of the arguments in the pass.
+
+    They run again, since the old form of weight normalisation computes its weight in one, but what
+    they make of the arguments now is not used. One that is for the whole batch only, as scoring
+    takes the answers' positions before a head, says so and is left out.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module's own forward method returns."""
+        for key, hook in self.module._forward_pre_hooks.items():
+            if not getattr(hook, "of_the_whole_batch", False):
+                with_kwargs = key in self.module._forward_pre_hooks_with_kwargs
+                hook(self.module, args, *([kwargs] if with_kwargs else []))
+        return self._changed(args, kwargs, self.module.forward(*args, **kwargs))
+
+    def _changed(self, args: tuple, kwargs: dict, output: Any) -> Any:
+        """What hooks on the output make of it, those of all modules first."""
+        everywhere, own = nn.modules.module, self.module
+        kinds = (
+            (everywhere._global_forward_hooks, everywhere._global_forward_hooks_with_kwargs),
+            (own._forward_hooks, own._forward_hooks_with_kwargs),
+        )
+        for hooks, with_kwargs in kinds:
+            for key, hook in hooks.items():
+                given = (args, kwargs) if key in with_kwargs else (args,)
+                changed = hook(own, *given, output)  # type: ignore[operator]
+                output = output if changed is None else changed
+        return output
 
 
 #: Entries of each weight that are compared between the forward and the backward pass.

@@ -142,7 +142,7 @@ class Pass:
 def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
     """Run and record; what was recorded is released at the end, also after an error."""
     tokens = checks.tokens_of(inputs) if task.flattened else 0
-    recorder = Recorder(task.model, flattened=tokens)
+    recorder = Recorder(task.model, flattened=tokens, batch=checks.batch_of(inputs))
     try:
         with recorder.watching(), checks.deterministic(), checks.eager():
             values = task.objective(checks.call(task.model, inputs))

@@ -79,8 +79,8 @@ class Recorder:
         anchor: the one leaf of the autograd graph.
     """
 
-    def __init__(self, model: nn.Module, *, flattened: int = 0) -> None:
-        self.model, self.flattened = model, flattened
+    def __init__(self, model: nn.Module, *, flattened: int = 0, batch: int = 0) -> None:
+        self.model, self.flattened, self.batch = model, flattened, batch
         self.rules = {module: find_rule(module) for module in model.modules()}
         self.calls: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
@@ -104,8 +104,9 @@ class Recorder:
                     stack.callback(parameter.requires_grad_, True)
             for name, module in self.model.named_modules():
                 rule = self.rules[module]
-                if _computes_with_parameters(module, rule):
-                    self._hook(stack, name, module, rule)
+                owner = _computes_with_parameters(module, rule)
+                if owner or _encloses_parameters(module):
+                    self._hook(stack, name, module, rule, owner=owner)
             self._watching = True
             stack.callback(setattr, self, "_watching", False)
             with torch.enable_grad(), _Watch(self.names, self._used):
@@ -113,13 +114,26 @@ class Recorder:
             if self._running:
                 raise self._running[-1].refuse("it raised an error that the model swallowed.")
 
-    def _hook(self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None) -> None:
+    def _hook(
+        self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None, *, owner: bool
+    ) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise Call(name, module, None).refuse("a scripted module hides what it uses.")
 
         def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            if threading.get_ident() == self._thread:
-                self._running.append(Call(name, module, rule, flattened=self.flattened))
+            if threading.get_ident() != self._thread:
+                return
+            self._running.append(
+                Call(
+                    name,
+                    module,
+                    rule,
+                    flattened=self.flattened,
+                    alone=self.batch == 1,
+                    owner=owner,
+                    start=len(self.calls),
+                )
+            )
 
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
             if threading.get_ident() != self._thread:
@@ -134,6 +148,7 @@ class Recorder:
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 call.look_at(output)
             self.unseen |= {self.names[id(call.touched[key])] for key in call.hidden}
+            self.calls[call.start :] = call.without_my_uses(self.calls[call.start :])
             used = {id(parameter) for parameter in call.touched.values()}
             if self._running:
                 self._running[-1].nested |= used | call.nested
@@ -155,15 +170,15 @@ class Recorder:
         call = self._running[-1]
         if any(id(stored) == parameter for stored in _stored(call.module, call.rule).values()):
             return  # counted when the call returns
-        own = call.module.named_parameters(recurse=call.rule is None, remove_duplicate=False)
-        local = [key for key, value in own if id(value) == parameter]
-        if not local:
-            raise call.refuse(
-                f"it uses parameter {name!r}, which belongs to another module; its gradient "
-                "would be missed. Register the parameter in this module too."
-            )
-        for key in local if call.rule is not None else local[:1]:
-            call.touched[key] = call.module.get_parameter(key)
+        for running in reversed(self._running):  # the smallest module around owner and use
+            if local := running.names_of(parameter):
+                for key in local if running.rule is not None else local[:1]:
+                    running.touched[key] = running.module.get_parameter(key)
+                return
+        raise call.refuse(
+            f"it uses parameter {name!r}, which belongs to another module; its gradient "
+            "would be missed. Register the parameter in this module too."
+        )
 
     def _finish(self, call: Call, output: Any) -> Any:
         """Put the outputs on the graph, hook their gradients, and keep the call."""
@@ -186,7 +201,7 @@ class Recorder:
         return tree_unflatten(leaves, spec)
 
     def _attach(self, call: Call, output: Tensor, index: int) -> Tensor:
-        if call.rule is None or (call.flattened and not call.rule.by_token):
+        if call.keeps_outputs:
             call.outputs.append(output.detach().clone())
         if call.rule is None or not output.requires_grad:  # a fallback may return its own input
             output = _Attach.apply(output, self.anchor)
@@ -208,9 +223,11 @@ class Recorder:
     def _receive(self, call: Call, index: int, delta: Tensor) -> None:
         if self._watching:
             raise call.refuse("the model differentiates inside its forward pass.")
+        if not call.touched:  # a call around it has taken over
+            return
         call.demand_same_weights()  # they are what the layer's own backward pass is about to use
         call.deltas[index] = delta
-        if self._arrived is not None and call.rule is not None:
+        if self._arrived is not None and not call.waits:
             self._arrived(call)
 
     def run_backward(
@@ -236,8 +253,8 @@ class Recorder:
                 "model: its checkpointed activations cannot be recomputed; switch gradient "
                 "checkpointing off."
             ) from error
-        for call in self.calls:  # fallback calls wait until all their outputs' δ are there
-            if call.rule is None and call.deltas:
+        for call in self.calls:  # the others wait until all their outputs' δ are there
+            if call.waits and call.deltas:
                 arrived(call)
 
     def release(self) -> None:
@@ -254,6 +271,13 @@ def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:
         return False
     owned = any(parameter is not None for parameter in module._parameters.values())
     return owned or is_parametrized(module) or (rule is not None and bool(rule.stored))
+
+
+def _encloses_parameters(module: nn.Module) -> bool:
+    """Whether modules inside it own parameters: it may use one of them itself."""
+    if isinstance(module, ParametrizationList | torch.jit.ScriptModule):
+        return False
+    return next(module.parameters(), None) is not None
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from gnuq.gradnorm.factors import Dense, Factor, Outer, Rows, Tokens
 
 #: From output gradients δ, shaped like the layer's output, to (parameter name, gradient) pairs.
-Backward = Callable[[Tensor], dict[str, Factor]]
+#: A rule that is `whole` gets a dictionary of them, by output index.
+Backward = Callable[[Any], dict[str, Factor]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Rule:
         arguments: how many of the call's tensors `prepare` gets.
         by_token: whether it may get an input with the tokens in a dimension of their own where
             the model put them into dimension 0 (`flattened`).
+        whole: whether `prepare` gets the number of examples too (`batch`), sees for itself where
+            they stand, and returns a function of all outputs' gradients, by output index.
         stored: for layers that keep a weight packed in buffers: the weight's name → the buffer
             that stands for it. Its gradient is that with respect to the unpacked weight.
         output: the formula that the rule assumes, from the module and the call's tensors to the
@@ -44,6 +47,7 @@ class Rule:
     prepare: Callable[..., Backward]
     arguments: int = 1
     by_token: bool = True
+    whole: bool = False
     stored: Mapping[str, str] = field(default_factory=dict)
     output: Callable[..., Tensor] | None = None
 
@@ -57,6 +61,7 @@ def rule(
     *parameters: str,
     arguments: int = 1,
     by_token: bool = True,
+    whole: bool = False,
     stored: Mapping[str, str] | None = None,
     output: Callable[..., Tensor] | None = None,
 ) -> Callable[[Callable], Callable]:
@@ -67,13 +72,17 @@ def rule(
         parameters: names of the parameters that the rule covers.
         arguments: how many of the call's tensors the function gets, after the module.
         by_token: False for layers that tell their dimensions apart by their order.
+        whole: True for layers with several outputs, or whose batch is not dimension 0: the
+            function gets `batch` as a keyword, and its function of δ a dictionary, from an
+            output's index to its gradient.
         stored: weights that the layer keeps packed in a buffer: the weight's name → the buffer's.
         output: the layer's formula, for its first rows, which `leading` takes.
     """
 
     def register(prepare: Callable[..., Backward]) -> Callable:
         covered = frozenset(parameters)
-        RULES[kind] = Rule(covered, prepare, arguments, by_token, dict(stored or {}), output)
+        packed = dict(stored or {})
+        RULES[kind] = Rule(covered, prepare, arguments, by_token, whole, packed, output)
         return prepare
 
     return register
@@ -240,8 +249,33 @@ def per_example(
     try:
         gradients, outputs = torch.func.vmap(one)(tuple(tensors), tuple(deltas))
     except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
-        examples = zip(zip(*tensors, strict=True), zip(*deltas, strict=True), strict=True)
-        rows = [one(*example) for example in examples]
-        gradients = {name: torch.stack([row[0][name] for row in rows]) for name in parameters}
-        outputs = [torch.stack(column) for column in zip(*(row[1] for row in rows), strict=True)]
+        gradients, outputs = _each(run, parameters, tensors, deltas)
     return {name: Dense.of(value) for name, value in gradients.items()}, outputs
+
+
+def _each(
+    run: Run, parameters: dict[str, Tensor], tensors: list[Tensor], deltas: list[Tensor]
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """One example after the other, by plain autograd.
+
+    It knows operations that have no transform: oneDNN's recurrent layers, functions of one's own.
+    """
+    leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+    rows = []
+    for b in range(len(deltas[0])):
+        with torch.enable_grad():
+            outputs = run(leaves, [x[b : b + 1] for x in tensors])
+        reached = [(y, d[b : b + 1]) for y, d in zip(outputs, deltas, strict=True)]
+        reached = [(y, d.reshape(y.shape)) for y, d in reached if y.requires_grad]
+        gradients: tuple[Tensor | None, ...] = (None,)
+        if reached:
+            ends, towards = zip(*reached, strict=True)
+            gradients = torch.autograd.grad(ends, list(leaves.values()), towards, allow_unused=True)
+        if all(gradient is None for gradient in gradients):
+            raise RuntimeError("no gradient reaches its parameters (a kernel of its own?)")
+        dense = [torch.zeros_like(p) if g is None else g
+                 for g, p in zip(gradients, parameters.values(), strict=True)]  # fmt: skip
+        rows.append((dense, [y.detach()[0] for y in outputs]))
+    columns = zip(*(row[0] for row in rows), strict=True)
+    found = {name: torch.stack(column) for name, column in zip(leaves, columns, strict=True)}
+    return found, [torch.stack(column) for column in zip(*(row[1] for row in rows), strict=True)]

@@ -34,9 +34,12 @@ def logits_at(
             return None
         hidden, *rest = given
         ahead = virtual_positions(model, hidden, length)
-        index = (positions.to(hidden.device) + ahead)[..., None].expand(-1, -1, hidden.shape[-1])
-        return (hidden.gather(1, index), *rest)
+        between = hidden.shape[1:-2]  # some heads get several streams of an example at once
+        index = positions.to(hidden.device) + ahead
+        index = index.view(len(hidden), *[1] * len(between), -1, 1)
+        return (hidden.gather(-2, index.expand(-1, *between, -1, hidden.shape[-1])), *rest)
 
+    gather.of_the_whole_batch = True  # type: ignore[attr-defined]
     head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
     handle = head.register_forward_pre_hook(gather)
     try:
@@ -51,13 +54,13 @@ def virtual_positions(model: Any, states: Tensor, length: int) -> int:
 
     Args:
         model: the model.
-        states: its hidden states or logits, shape (batch, positions, width).
+        states: its hidden states or logits, shape (batch, …, positions, width).
         length: how many ids it was given.
 
     Raises:
         ScoreError: the model has other positions than its ids, so none can be told.
     """
-    ahead = (states.shape[1] if states.ndim == 3 else 0) - length
+    ahead = (states.shape[-2] if states.ndim > 2 else 0) - length
     if ahead not in (0, learnt_positions(model)):
         raise ScoreError(
             f"model: {type(model).__name__} gives states of shape {tuple(states.shape)} for "

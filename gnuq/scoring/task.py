@@ -97,7 +97,7 @@ class Task:
             raise error
         if self.budget:
             warnings.warn(
-                f"answers are scored one at a time from here on, since in a batch of {size} {error}",
+                f"answers are scored one at a time from here on: in a batch of {size} {error}",
                 stacklevel=4,
             )
         self.budget = 0.0

@@ -245,17 +245,36 @@ def borrowing() -> nn.Module:
 
 tokens = torch.zeros(2, 3, dtype=torch.int64)
 REFUSED = {
-    "functional use": (FunctionalHead, tokens, "embed.weight.*outside the module"),
     "in-place residual": (InPlaceResidual, torch.ones(4, 3), "second.*in place.*x = x \\+ y"),
     "flattened tokens": (Flattening, torch.ones(2, 5, 3), "linear.*dimension 0"),
     "time first": (TimeFirst, torch.ones(2, 5, 3), "linear.*dimension 0"),
-    "time first, square": (TimeFirst, torch.randn(5, 5, 3), "linear.*dimension 0"),
-    "another's parameter": (borrowing, torch.ones(4, 3), "belongs to another module"),
+    "time first, square": (TimeFirst, torch.randn(5, 5, 3), "dimension 0"),
     "no_grad": (WithoutGradient, torch.ones(4, 3), "first.*no_grad"),
     "batch_first": (lambda: nn.LSTM(3, 4), torch.ones(2, 5, 3), "batch_first=True"),
     "max_norm": (lambda: nn.Embedding(5, 3, max_norm=1.0), tokens, "max_norm"),
     "mixing examples": (AcrossExamples, torch.randn(4, 3), "not independent"),
 }
+
+
+SHARED = {
+    "functional use": (FunctionalHead, torch.randint(0, 5, (4, 3))),
+    "another's parameter": (borrowing, torch.randn(4, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_parameter_used_outside_its_owner_is_charged_to_the_smallest_module_around_both(
+    name: str,
+) -> None:
+    build, inputs = SHARED[name]
+    model = build().eval()
+
+    def objective(outputs):
+        return torch.stack([outputs.flatten(1).tanh().sum(1), outputs.flatten(1)[:, 0]], 1)
+
+    found = squared_gradient_norms(model, inputs, objective)
+    for parameter, norm in oracle.squared_norms(model, inputs, objective).items():
+        torch.testing.assert_close(found.by_parameter[parameter], norm, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", REFUSED)
