@@ -77,7 +77,8 @@ def _digest(tensor: Tensor) -> bytes:
     They are read as 32-bit words w_i, in rows. Of each row the sum Σ_i r_i w_i modulo 2⁶⁴, with
     fixed random r_i, is kept: Dietzfelbinger's multilinear hash, at the speed of the memory.
     """
-    whole = tensor.contiguous().flatten().view(torch.uint8)
+    # a single entry counts as contiguous, whatever its stride
+    whole = tensor.contiguous().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     if whole.storage_offset() % 4:  # a view that begins within a word
         whole = whole.clone()
     rows, left = divmod(len(whole), 4 * ROW)
@@ -124,7 +125,8 @@ def _described(model: nn.Module) -> str:
 def _adapters(model: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, module in model.named_modules():
         if type(module).__module__.startswith("peft."):
-            found = {key: _plain(vars(module)[key]) for key in ADAPTERS if key in vars(module)}
+            given = {key: vars(module)[key] for key in ADAPTERS if key in vars(module)}
+            found = {k: [v] if isinstance(v, str) else _plain(v) for k, v in given.items()}
             if "forward" in vars(module):  # a learnt prompt is switched off so
                 found["forward"] = vars(module)["forward"].__qualname__
             yield name, found

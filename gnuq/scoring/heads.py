@@ -10,7 +10,8 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from gnuq.scoring.examples import ScoreError
+from gnuq.gradnorm.checks import NotFiniteError
+from gnuq.scoring.errors import ScoreError
 from gnuq.scoring.learnt_prompts import embedded, learnt_positions
 
 
@@ -26,6 +27,9 @@ def logits_at(
         model: the model.
         positions: among the ids that it is given.
         length: how many ids it is given.
+
+    Raises:
+        ScoreError: for what a pass inside refuses with another ValueError.
     """
     scorer = threading.get_ident()
 
@@ -45,6 +49,12 @@ def logits_at(
     try:
         with embedded(model):
             yield
+    except (ScoreError, NotFiniteError):
+        raise
+    except ValueError as error:
+        if isinstance(error.__cause__, ScoreError):  # the hook's own, which the pass has wrapped
+            raise error.__cause__ from None
+        raise ScoreError(str(error)) from error
     finally:
         handle.remove()
 

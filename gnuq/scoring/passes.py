@@ -21,6 +21,7 @@ from gnuq.gradnorm.verification import Verification
 from gnuq.scoring import objectives
 from gnuq.scoring.examples import Example, ScoreError
 from gnuq.scoring.heads import logits_at
+from gnuq.scoring.learnt_prompts import learnt_positions
 
 #: Objectives are multiplied by at most this in the backward pass: 2⁵⁰ keeps float32 in range.
 LARGEST_SCALE = 2.0**50
@@ -79,7 +80,12 @@ class Batch:
 
 
 def takes_positions(model: nn.Module) -> bool:
-    """Whether the model's own forward method takes position_ids; an adapter's hides it."""
+    """Whether the model's own forward method takes position_ids; an adapter's hides it.
+
+    A learnt prompt stands before the first position, which peft then counts itself.
+    """
+    if learnt_positions(model):
+        return False
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     return "position_ids" in inspect.signature(base.forward).parameters
 

@@ -235,6 +235,88 @@ def test_confident_answers_keep_their_digits(dtype: torch.dtype, objective: str)
     np.testing.assert_allclose(found.aleatoric, wide.aleatoric, rtol=tolerance)
 
 
+@pytest.mark.parametrize("length", [3, 200])
+def test_a_long_joint_probability_is_kept_as_a_logarithm(llama: Any, length: int) -> None:
+    """log ‖∇Π p‖² = 2 log Π p + 2 log T + log ‖∇ mean log p‖², far below what a float holds."""
+    answer = [4 + i % 50 for i in range(length)]
+    given = llama, TOKENIZER, [[1, 5, 9]], [answer]
+    logs = gnuq.score(*given, objective="mean_log_probability")
+    total = length * logs.mean_log_probability[0]
+    expected = 2 * (total + math.log(length)) + math.log(logs.epistemic[0])
+    if length == 3:
+        found = gnuq.score(*given, objective="joint_probability")
+        assert found.epistemic[0] == pytest.approx(math.exp(expected), rel=1e-6)
+    else:
+        assert expected < -1400
+        with pytest.warns(UserWarning, match=r"first of answer 0, .* log_epistemic has them"):
+            found = gnuq.score(*given, objective="joint_probability")
+        assert found.epistemic[0] == 0
+    assert found.log_epistemic[0] == pytest.approx(expected, rel=1e-9)
+    assert found.to_frame().log_epistemic[0] == found.log_epistemic[0]
+
+
+def test_an_answer_too_improbable_for_a_float_keeps_its_logarithm() -> None:
+    """Its square is near e⁻⁸⁰⁰; the split by token, which has no logarithm, is refused."""
+    given = TOKENIZER, [(1, 5, 7)], [(4, 8)]
+    expected = gnuq.score(biased(200.0, torch.float64), *given).log_epistemic[0]
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="no float can hold"):
+        found = gnuq.score(biased(400.0, torch.float64), *given)
+    assert found.log_epistemic[0] < -750 < -350 > expected
+    with pytest.raises(ValueError, match="whose square no float can hold"):
+        found.by_token(0)
+
+
+def test_the_logarithm_is_that_of_the_score(llama: Any) -> None:
+    found = score(llama, objective="token_average")
+    np.testing.assert_allclose(np.exp(found.log_epistemic), found.epistemic, rtol=1e-12)
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_a_head_that_is_not_called_once_is_refused(llama: Any, calls: int) -> None:
+    """The logits of other positions would be read in the place of the answer's."""
+    model = tiny.model("llama")
+    head = model.lm_head
+
+    class Head(torch.nn.Module):
+        """Predicts from every position, but in its own way."""
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            if not calls:
+                return torch.nn.functional.linear(hidden, head.weight)
+            return torch.cat([head(hidden[:, :1]), head(hidden[:, 1:])], 1)
+
+    model.lm_head, model.get_output_embeddings = Head(), lambda: head
+    with pytest.raises(
+        (ScoreError, UnsupportedModuleError), match=r"logits have|states of|outside the module"
+    ):
+        score(model)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+        MemoryError(),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    expected, seen, forward = score(llama).epistemic, [], type(llama).forward
+
+    def small(self: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        seen.append(len(input_ids))
+        if len(input_ids) > 1:
+            raise error
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(llama), "forward", small)
+    np.testing.assert_allclose(score(llama).epistemic, expected, rtol=1e-9)
+    assert {1, 2, 4} <= set(seen)
+
+
 def test_a_token_of_probability_nought_is_refused_and_others_are_not(llama: Any) -> None:
     """Logit 0 is masked out: padding has that id, and must not matter."""
 
@@ -247,7 +329,7 @@ def test_a_token_of_probability_nought_is_refused_and_others_are_not(llama: Any)
         for name in OBJECTIVES:
             found = score(llama, objective=name).epistemic
             assert (found > 0.5 * expected[name]).all()  # the rest is renormalised
-        refused("probability nought", ExampleError, llama, TOKENIZER, [[1]], [[0, 5]])
+        refused("probability nought", ExampleError, llama, TOKENIZER, [[1]], [[5, 0, 5]])
     finally:
         handle.remove()
 
