@@ -321,17 +321,13 @@ class _Forward(nn.Module):
         return self._changed(args, kwargs, self.module.forward(*args, **kwargs))
 
     def _changed(self, args: tuple, kwargs: dict, output: Any) -> Any:
-        """What hooks on the output make of it, those of all modules first."""
-        everywhere, own = nn.modules.module, self.module
-        kinds = (
-            (everywhere._global_forward_hooks, everywhere._global_forward_hooks_with_kwargs),
-            (own._forward_hooks, own._forward_hooks_with_kwargs),
-        )
-        for hooks, with_kwargs in kinds:
-            for key, hook in hooks.items():
-                given = (args, kwargs) if key in with_kwargs else (args,)
-                changed = hook(own, *given, output)  # type: ignore[operator]
-                output = output if changed is None else changed
+        """What hooks of all modules make of it; this module's own run after it was recorded."""
+        everywhere = nn.modules.module
+        for key, hook in everywhere._global_forward_hooks.items():
+            with_kwargs = key in everywhere._global_forward_hooks_with_kwargs
+            given = (args, kwargs) if with_kwargs else (args,)
+            changed = hook(self.module, *given, output)  # type: ignore[operator]
+            output = output if changed is None else changed
         return output
 
 

@@ -9,7 +9,7 @@ what makes Eq. (4) cost one forward and one backward pass for a whole batch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,9 +88,7 @@ def squared_gradient_norms(
 
 
 def _joined(model: nn.Module, parts: list[GradientNorms]) -> GradientNorms:
-    used = {name for part in parts for name in part.by_parameter}
-    names = [name for name, _ in model.named_parameters() if name in used]
-    names += sorted(used.difference(names))  # weights that layers keep packed in buffers
+    names = _in_order(model, {name for part in parts for name in part.by_parameter})
     return GradientNorms(
         torch.cat([part.values for part in parts]),
         {name: torch.cat([_column(part, name) for part in parts]) for name in names},
@@ -168,7 +166,14 @@ def norms(task: Task, inputs: Inputs, verification: Verification) -> GradientNor
     table = [[one.get(name, none).to(none.device) for one in found] for name in uses]
     squared = descaled(torch.stack([torch.stack(row, 1) for row in table]), factor)
     by_parameter = {n: x.reshape(shape) for n, x in zip(uses, squared, strict=True)}
-    return GradientNorms(values, {n: x for n, x in by_parameter.items() if done.counts(n, x)})
+    used = [name for name, norm in by_parameter.items() if done.counts(name, norm)]
+    return GradientNorms(values, {name: by_parameter[name] for name in _in_order(task.model, used)})
+
+
+def _in_order(model: nn.Module, used: Collection[str]) -> list[str]:
+    """Names of weights in the model's order; those that layers keep packed in buffers last."""
+    names = [name for name, _ in model.named_parameters() if name in used]
+    return names + sorted(set(used).difference(names))
 
 
 def probed(done: Pass, verification: Verification, factor: Tensor | None) -> Probe | None:

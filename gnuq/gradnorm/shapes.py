@@ -116,8 +116,8 @@ class Dense:
 
     @classmethod
     def of(cls, gradient: Float[Tensor, " batch *shape"]) -> Dense:
-        """Flatten everything but the batch."""
-        return cls(Tokens(widen(gradient).flatten(1)[:, None]))
+        """Flatten everything but the batch; a scalar parameter has one entry."""
+        return cls(Tokens(widen(gradient).reshape(len(gradient), 1, -1)))
 
     @classmethod
     def over(cls, parts: Float[Tensor, " batch *positions_and_shape"], kept: int = 1) -> Dense:

@@ -96,6 +96,17 @@ class First(nn.Module):
         return self.layer(*[x] * self.copies)[0]
 
 
+class Temperature(nn.Module):
+    """A parameter without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.randn(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.log.exp()
+
+
 def parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape))
 
@@ -121,6 +132,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "gru": lambda: First(nn.GRU(WIDTH, WIDTH, batch_first=True)),
     "lstm": lambda: First(nn.LSTM(WIDTH, WIDTH, batch_first=True)),
     "prelu": lambda: nn.PReLU(),
+    "scalar": Temperature,
     "subclass": lambda: Scaled(WIDTH, WIDTH),
     "weight norm": lambda: parametrizations.weight_norm(nn.Linear(WIDTH, WIDTH)),
     "shift": lambda: Shift("plain"),

@@ -432,11 +432,47 @@ def test_logits_that_are_not_finite_name_the_answer() -> None:
     )
 
 
-def test_a_model_that_mixes_examples_is_refused() -> None:
+def test_a_model_that_mixes_examples_gets_them_one_by_one() -> None:
     model = tiny.model("llama")
-    model.model.norm.register_forward_hook(lambda m, a, y: y + 0.5 * y.mean(0, keepdim=True))
-    with pytest.raises(UnsupportedModuleError, match="mixes examples"):
+    plain = score(model)
+    model.model.norm.register_forward_hook(lambda m, a, y: y + 0.5 * (y.mean(0, True) - y))
+    with pytest.warns(UserWarning, match="one at a time"):
+        found = score(model)
+    np.testing.assert_allclose(found.epistemic, plain.epistemic)
+
+
+def test_positions_that_switch_with_the_longest_answer_are_seen_in_every_batch() -> None:
+    """As longrope's frequencies do, once a batch is longer than the model was first trained for."""
+    model = tiny.model("llama")
+
+    def switch(module: Any, given: Any, y: torch.Tensor) -> torch.Tensor:
+        return y * (1.5 if y.shape[1] > 8 else 1.0)
+
+    model.model.norm.register_forward_hook(switch)
+    prompts = [[5] * 4] * 3 + [[6] * 8] * 3
+    answers = [[7, 8]] * 6
+    one = [score_one(model, p, a) for p, a in zip(prompts, answers, strict=True)]
+    with pytest.warns(UserWarning, match="one at a time"):
+        found = gnuq.score(model, TOKENIZER, prompts, answers)
+    np.testing.assert_allclose(found.epistemic, one)
+
+
+def score_one(model: Any, prompt: list[int], answer: list[int]) -> float:
+    return float(gnuq.score(model, TOKENIZER, [prompt], [answer]).epistemic[0])
+
+
+def test_the_judge_names_a_weight_whose_use_is_not_seen() -> None:
+    model = tiny.model("llama")
+    kept = torch.nn.Parameter(torch.ones(()))
+    model.model.norm.register_parameter("extra", kept)
+    model.model.norm.register_forward_hook(lambda m, a, y: scaled(y, m.extra))
+    with pytest.raises(UnsupportedModuleError, match=r"model\.norm\.extra.*no use of it was seen"):
         score(model)
+
+
+@torch.jit.script
+def scaled(y: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return y * factor
 
 
 def test_lora_counts_base_adapter_or_both() -> None:
