@@ -29,7 +29,8 @@ def gradients(
 
 def squared_norms(model: nn.Module, inputs: Tensor | tuple | Mapping, objective: Callable) -> dict:
     """‖∂s_bk/∂θ_j‖² by parameter name, shape (batch, K)."""
-    return {n: g.flatten(2).square().sum(2) for n, g in gradients(model, inputs, objective).items()}
+    found = gradients(model, inputs, objective)
+    return {n: g.reshape(*g.shape[:2], -1).square().sum(2) for n, g in found.items()}
 
 
 def _one(value: Tensor, parameters: list[Tensor]) -> list[Tensor]:

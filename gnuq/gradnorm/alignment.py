@@ -31,6 +31,7 @@ from gnuq.gradnorm.engine import (
     scales,
     towards,
 )
+from gnuq.gradnorm.exclusive import lock_of
 from gnuq.gradnorm.factors import Dense, Factor, inner, shares
 
 Uses = dict[str, list[Factor]]
@@ -104,7 +105,7 @@ def alignment(
     """
     inputs = checks.prepared(model, inputs)
     task = Task(model, objective, scale, flattened)
-    with forward(task, inputs) as done:
+    with lock_of(model), forward(task, inputs) as done:
         if weights.shape != done.columns.shape:
             raise ValueError(
                 f"weights: shape {tuple(weights.shape)}; the objectives have "
@@ -174,7 +175,7 @@ def gram(
     """
     inputs = checks.prepared(model, inputs)
     task = Task(model, objective, scale, flattened)
-    with forward(task, inputs) as done:
+    with lock_of(model), forward(task, inputs) as done:
         factor, count = scales(task, done), done.columns.shape[1]
         one = [None if factor is None else factor[:, k] for k in range(count)]
         uses = [

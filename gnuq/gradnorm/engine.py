@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gnuq.gradnorm import checks
 from gnuq.gradnorm.calls import Call
+from gnuq.gradnorm.exclusive import lock_of
 from gnuq.gradnorm.factors import Factor, squared_norm, total_norm, widen
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
 from gnuq.gradnorm.recorder import Recorder
@@ -79,9 +80,10 @@ def squared_gradient_norms(
     task, verification = Task(model, objective, scale, flattened), Verification(verify)
     parts, start = [], 0
     for part in checks.split(inputs, batch_size):
-        found = norms(task, part, verification)
-        checks.finite_result(model, found.values, found.total, start)
-        verification.judge(model, part, objective, scale, found.by_parameter, start)
+        with lock_of(model):
+            found = norms(task, part, verification)
+            checks.finite_result(model, found.values, found.total, start)
+            verification.judge(model, part, objective, scale, found.by_parameter, start)
         parts.append(found)
         start += len(found.values)
     return _joined(model, parts)
@@ -104,11 +106,12 @@ def gradient_factors(
     """
     inputs = checks.prepared(model, inputs)
     task, verification = Task(model, objective), Verification(verify)
-    result = _factors(task, inputs, verification)
-    by_parameter = result.squared_norms_by_parameter()
-    total = sum(by_parameter.values(), torch.zeros_like(result.values))
-    checks.finite_result(model, result.values, total)
-    verification.judge(model, inputs, objective, None, by_parameter)
+    with lock_of(model):
+        result = _factors(task, inputs, verification)
+        by_parameter = result.squared_norms_by_parameter()
+        total = sum(by_parameter.values(), torch.zeros_like(result.values))
+        checks.finite_result(model, result.values, total)
+        verification.judge(model, inputs, objective, None, by_parameter)
     return result
 
 

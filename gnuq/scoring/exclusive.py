@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
+from gnuq.gradnorm.exclusive import lock_of
 from gnuq.scoring.examples import ScoreError
-
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_GUARD = threading.Lock()
 
 
 @contextmanager
@@ -30,7 +26,7 @@ def exclusive(model: Any) -> Generator[None]:
         ScoreError: autocast is on.
     """
     _refuse_autocast(model)
-    with _lock(model), torch.inference_mode(False), torch.enable_grad():
+    with lock_of(model), torch.inference_mode(False), torch.enable_grad():
         yield
 
 
@@ -41,11 +37,3 @@ def _refuse_autocast(model: nn.Module) -> None:
             f"model: autocast is on for {on[0]}, so it would not compute in its own data type; "
             "score outside of it (for half precision, load the model with dtype='bfloat16')."
         )
-
-
-def _lock(model: nn.Module) -> threading.RLock:
-    """The lock of a model: of its input embedding, which its wrappers share."""
-    embedding = getattr(model, "get_input_embeddings", lambda: None)()
-    home = embedding if isinstance(embedding, nn.Module) else model
-    with _GUARD:
-        return _LOCKS.setdefault(home, threading.RLock())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -326,6 +327,15 @@ def test_a_thread_that_serves_the_model_meanwhile_sees_it_untouched() -> None:
         stop.set()
         thread.join()
     assert not wrong
+
+
+def test_two_threads_on_one_model_take_turns() -> None:
+    model, x = mlp(), torch.randn(8, 6)
+    expected = squared_gradient_norms(model, x, probabilities).total
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(squared_gradient_norms, model, x, probabilities) for _ in range(12)]
+        for job in jobs:
+            torch.testing.assert_close(job.result().total, expected)
 
 
 def test_the_attention_fast_path_is_left_alone() -> None:
