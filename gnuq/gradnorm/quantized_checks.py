@@ -110,11 +110,25 @@ def coupled_layers(model: nn.Module) -> list[str]:
     batch has an outlier. What it computes, and the norms, then change with the batch's other
     examples (by several per cent in a network full of outliers): score one example at a time.
     """
-    return [
-        name
-        for name, module in model.named_modules()
-        if is_quantised(module) and getattr(getattr(module, "state", None), "threshold", 0) > 0
-    ]
+    return [name for name, module in model.named_modules() if _couples(module)]
+
+
+@contextmanager
+def uncoupled(model: nn.Module) -> Generator[None]:
+    """Let the layers that `coupled_layers` names treat outliers like any other number."""
+    states = [module.state for module in model.modules() if _couples(module)]
+    thresholds = [state.threshold for state in states]
+    for state in states:
+        state.threshold = 0.0
+    try:
+        yield
+    finally:
+        for state, threshold in zip(states, thresholds, strict=True):
+            state.threshold = threshold
+
+
+def _couples(module: Any) -> bool:
+    return is_quantised(module) and getattr(getattr(module, "state", None), "threshold", 0) > 0
 
 
 def _opaque(module: nn.Module) -> str | None:

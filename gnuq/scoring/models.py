@@ -99,7 +99,7 @@ def _causal(model: nn.Module) -> None:
     """
     a, b = (Batch.of(model, [Example((1, 2, 1), (last,))]).inputs for last in (1, 2))
     own = {name: value for name, value in a.items() if name != "position_ids"}
-    with torch.no_grad():
+    with torch.no_grad(), quantized_checks.uncoupled(model):
         logits = [model(**given).logits.float() for given in (a, b, own)]
     start = virtual_positions(model, logits[0], 4)
     first, second, third = (x[:, start : start + 3] for x in logits)
