@@ -85,8 +85,6 @@ class Call:
         self.arguments = (args, kwargs)
         self.versions = [tensor._version for tensor in self.tensors()]
         used = {id(parameter) for parameter in self.touched.values()}
-        if not torch.is_grad_enabled():
-            raise self.refuse("called under no_grad; remove that block.")
         whole = self.rule is not None and self.rule.whole
         if getattr(self.module, "batch_first", True) is False and not whole:
             raise self.refuse("set batch_first=True.")

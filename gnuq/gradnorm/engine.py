@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from gnuq.gradnorm import checks
 from gnuq.gradnorm.calls import Call
+from gnuq.gradnorm.constants import demand_no_hidden_backward
 from gnuq.gradnorm.factors import Factor, squared_norm, total_norm, widen
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
-from gnuq.gradnorm.recorder import Recorder
+from gnuq.gradnorm.recorder import ATTACHED, Recorder
 
 #: Maps the model's output to one scalar per example, shape (batch,), or to K, (batch, K).
 Objective = Callable[[Any], Tensor]
@@ -42,6 +43,8 @@ def squared_gradient_norms(
     flattened: bool = False,
 ) -> GradientNorms:
     """‖∇_θ s_b‖² for every example of a batch, exactly, with one backward pass per objective.
+
+    The gradient is what `backward()` gives: what a model computes under no_grad is a constant.
 
     Args:
         model: any module whose examples are independent along dimension 0; its weights stay
@@ -148,6 +151,7 @@ def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
         with recorder.watching(), checks.deterministic():
             values = task.objective(checks.call(task.model, inputs))
         checks.objective(values, checks.batch_of(inputs), recorder.anchor)
+        demand_no_hidden_backward(recorder.constants, values, ATTACHED)
         with torch.enable_grad():
             columns = values if values.ndim == 2 else values[:, None]
         yield Pass(recorder, values.detach(), columns)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -36,6 +37,10 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
+
+
+#: The node that this function leaves on the autograd graph.
+ATTACHED: type[BackwardCFunction] = _Attach._backward_cls  # type: ignore[attr-defined]
 
 
 class _Watch(TorchFunctionMode):
@@ -73,6 +78,7 @@ class Recorder:
 
     Attributes:
         calls: the calls in order, each with the parameters that it used.
+        constants: calls under no_grad, whose results have no gradient.
         names: canonical name of every parameter, by identity; tied parameters share one.
         anchor: the one leaf of the autograd graph.
     """
@@ -81,6 +87,7 @@ class Recorder:
         self.model, self.flattened, self.batch = model, flattened, batch
         self.rules = {module: find_rule(module) for module in model.modules()}
         self.calls: list[Call] = []
+        self.constants: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.stored = stored_weights(model)  # held: a layer may replace one, and ids are reused
         self.names = {id(stored): name for name, stored in self.stored.items()} | self.names
@@ -139,6 +146,10 @@ class Recorder:
             for weight, stored in _stored(module, rule).items():  # kernels use it that are not seen
                 call.touched[weight] = stored
                 self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
+            if not torch.is_grad_enabled():  # what it returns is a constant
+                if call.owner or call.touched:
+                    self.constants.append(call)
+                return output
             call.returned(args, kwargs)
             self.calls[call.start :] = call.without_my_uses(self.calls[call.start :])
             used = {id(parameter) for parameter in call.touched.values()}
@@ -254,6 +265,7 @@ class Recorder:
             handle.remove()
         self._handles.clear()
         self.calls.clear()
+        self.constants.clear()
 
 
 def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:
