@@ -35,6 +35,7 @@ class Call:
         backward: the prepared rule, shared by all backward passes.
         owner: whether the module has parameters of its own, so that a use is expected.
         start: how many calls had been recorded when this one began.
+        expanded: whether its result, one row for all examples, went on as a row for each.
         alone: whether the batch has one example only.
         flattened: how many tokens of an example dimension 0 may hold, example by example; 0 if
             it must not.
@@ -51,6 +52,7 @@ class Call:
     deltas: dict[int, Tensor] = field(default_factory=dict)
     backward: Backward | None = None
     flattened: int = 0
+    expanded: bool = False
     alone: bool = False
     owner: bool = True
     start: int = 0
@@ -133,7 +135,7 @@ class Call:
             )
         if self.rule is not None and self.rule.whole:
             return self._by_rule(self.rule, batch, 1)
-        if batch == 1 and any(delta.shape[:1] != (1,) for delta in self.deltas.values()):
+        if batch == 1 and any(delta.ndim < 2 or len(delta) != 1 for delta in self.deltas.values()):
             if self.rule is None or not self.rule.by_token:
                 return self._of_one_example()
             tokens = self.deltas[0].shape[0] if self.deltas[0].ndim else 1
@@ -180,6 +182,8 @@ class Call:
             if self.backward is None:
                 given = [x.detach() for x in self.tensors()[: rule.arguments]]
                 given = [_grouped(x, batch, tokens) for x in given]
+                if self.expanded:
+                    given = [x.expand(batch, *x.shape[1:]) for x in given]
                 whole = {"batch": batch} if rule.whole else {}
                 self.backward = rule.prepare(self.module, *given, **whole)
             deltas = self.deltas if rule.whole else _grouped(self.deltas[0], batch, tokens)

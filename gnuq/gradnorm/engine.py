@@ -150,7 +150,8 @@ def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
     try:
         with recorder.watching(), checks.deterministic():
             values = task.objective(checks.call(task.model, inputs))
-        checks.objective(values, checks.batch_of(inputs), recorder.anchor)
+        with recorder.explaining():
+            checks.objective(values, checks.batch_of(inputs), recorder.anchor)
         demand_no_hidden_backward(recorder.constants, values, ATTACHED)
         with torch.enable_grad():
             columns = values if values.ndim == 2 else values[:, None]

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import CheckpointError
 from torch.utils.hooks import RemovableHandle
 
+from gnuq.gradnorm.broadcast import handed_over, one_row, without_rows
 from gnuq.gradnorm.calls import Call, UnsupportedModuleError
 from gnuq.gradnorm.rules import Rule, find_rule
 from gnuq.gradnorm.trees import PLAIN, tensors
@@ -94,6 +95,7 @@ class Recorder:
         self.anchor = torch.zeros((), requires_grad=True)
         self._arrived: Callable[[Call], None] | None = None
         self._running: list[Call] = []
+        self._expanded: list[Call] = []
         self._watching = False
         self._handles: list[RemovableHandle] = []
 
@@ -115,10 +117,23 @@ class Recorder:
             mha.set_fastpath_enabled(False)
             self._watching = True
             stack.callback(setattr, self, "_watching", False)
-            with torch.enable_grad(), _Watch(self.names, self._used):
+            with torch.enable_grad(), _Watch(self.names, self._used), self.explaining():
                 yield
             if self._running:
                 raise self._running[-1].refuse("it raised an error that the model swallowed.")
+
+    @contextmanager
+    def explaining(self) -> Generator[None]:
+        """An error after one row has become a row for each example is perhaps of our making."""
+        try:
+            yield
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            if not self._expanded or isinstance(error, UnsupportedModuleError):
+                raise
+            raise self._expanded[0].refuse(
+                "its result stands for all examples in one row, and what follows cannot take a "
+                f"row for each; score one example at a time. ({error})"
+            ) from error
 
     def _hook(
         self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None, *, owner: bool
@@ -152,9 +167,14 @@ class Recorder:
                 return output
             call.returned(args, kwargs)
             self.calls[call.start :] = call.without_my_uses(self.calls[call.start :])
+            around = self._running[-1] if self._running else None
+            if without_rows(output, self.batch, flattened=self.flattened > 0) and handed_over(
+                call, around
+            ):
+                call.touched = {}
             used = {id(parameter) for parameter in call.touched.values()}
-            if self._running:
-                self._running[-1].nested |= used | call.nested
+            if around is not None:
+                around.nested |= used | call.nested
             return self._finish(call, output)
 
         before = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
@@ -204,6 +224,11 @@ class Recorder:
         return tree_unflatten(leaves, spec)
 
     def _attach(self, call: Call, output: Tensor, index: int) -> Tensor:
+        whole = call.rule is not None and call.rule.whole
+        if self._running and not whole and one_row(output, self.batch):
+            call.expanded = True
+            self._expanded.append(call)
+            output = _Attach.apply(output.expand(self.batch, *output.shape[1:]), self.anchor)
         if call.keeps_outputs:
             call.outputs.append(output.detach().clone())
         if call.rule is None or not output.requires_grad:  # a fallback may return its own input
@@ -266,6 +291,7 @@ class Recorder:
         self._handles.clear()
         self.calls.clear()
         self.constants.clear()
+        self._expanded.clear()
 
 
 def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:

@@ -258,8 +258,6 @@ def borrowing() -> nn.Module:
 tokens = torch.zeros(2, 3, dtype=torch.int64)
 REFUSED = {
     "in-place residual": (InPlaceResidual, torch.ones(4, 3), "second.*in place.*x = x \\+ y"),
-    "flattened tokens": (Flattening, torch.ones(2, 5, 3), "linear.*dimension 0"),
-    "time first": (TimeFirst, torch.ones(2, 5, 3), "linear.*dimension 0"),
     "time first, square": (TimeFirst, torch.randn(5, 5, 3), "dimension 0"),
     "no_grad in a checkpoint": (Checkpointed, torch.ones(4, 3), "second.*no_grad"),
     "batch_first": (lambda: nn.LSTM(3, 4), torch.ones(2, 5, 3), "batch_first=True"),
@@ -270,6 +268,8 @@ REFUSED = {
 
 SHARED = {
     "no_grad": (WithoutGradient, torch.randn(4, 3)),
+    "flattened tokens": (Flattening, torch.randn(2, 5, 3)),
+    "time first": (TimeFirst, torch.randn(2, 5, 3)),
     "functional use": (FunctionalHead, torch.randint(0, 5, (4, 3))),
     "another's parameter": (borrowing, torch.randn(4, 3)),
 }
