@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.rules import Backward, Rule, Run, per_example
@@ -169,7 +169,7 @@ class Call:
 
     def _of_one_example(self) -> dict[str, Factor]:
         """By the fallback: whatever stands along dimension 0, all of it is the only example's."""
-        args, kwargs = self.arguments
+        args, kwargs = tree_map(_detached, self.arguments)
 
         def run(parameters: dict[str, Tensor], _: list[Tensor]) -> list[Tensor]:
             outputs = torch.func.functional_call(_Forward(self.module), parameters, args, kwargs)
@@ -195,7 +195,7 @@ class Call:
         return {name: found[name] for name in self.touched}
 
     def _by_fallback(self, batch: int, tokens: int) -> dict[str, Factor]:
-        leaves, spec = tree_flatten(self.arguments)
+        leaves, spec = tree_flatten(tree_map(_detached, self.arguments))
         lengths = [x.shape[0] if isinstance(x, Tensor) and x.ndim else 0 for x in leaves]
         in_a_row = [i for i, n in enumerate(lengths) if tokens > 1 and n == batch * tokens]
         split = in_a_row + [i for i, n in enumerate(lengths) if n == batch]
@@ -211,7 +211,7 @@ class Call:
             found = self._among(outputs)
             return found if tokens == 1 else [y[None] for y in found]
 
-        batched = [_grouped(leaves[i].detach(), batch, tokens) for i in split]
+        batched = [_grouped(leaves[i], batch, tokens) for i in split]
         return self._locally(
             run, batched, [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
         )
@@ -262,6 +262,10 @@ def _grouped(x: Tensor, batch: int, tokens: int) -> Tensor:
     """Tokens that stand in a row, by example; any other tensor as it is."""
     in_a_row = tokens > 1 and x.shape[:1] == (batch * tokens,)
     return x.reshape(batch, tokens, *x.shape[1:]) if in_a_row else x
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
 
 
 def floating(outputs: Any) -> list[Tensor]:

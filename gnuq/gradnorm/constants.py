@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from gnuq.gradnorm.calls import Call
+from gnuq.gradnorm.graph import custom_functions
 
 
 def demand_no_hidden_backward(
@@ -27,16 +28,10 @@ def demand_no_hidden_backward(
     Raises:
         UnsupportedModuleError: one does, and might differentiate one of the calls.
     """
-    waiting, seen = [values.grad_fn] if calls else [], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, BackwardCFunction) and not isinstance(node, own):
+    for node in custom_functions([values] if calls else []):
+        if not isinstance(node, own):
             raise calls[0].refuse(
                 f"called under no_grad beside {type(node).__name__}, a backward pass of its own "
                 "that may differentiate it; remove that block, and use_reentrant=False in "
                 "gradient checkpointing."
             )
-        waiting += [following for following, _ in node.next_functions]

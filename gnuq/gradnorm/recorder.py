@@ -218,6 +218,8 @@ class Recorder:
             if isinstance(leaf, Tensor) and leaf.is_floating_point():
                 leaves[i] = self._attach(call, leaf, index)
                 index += 1
+        if index == 0 and whole_numbers(leaves):  # they have no gradient
+            return output
         if index == 0:
             raise call.refuse("it returns no tensor that can be seen; return tensors or tuples.")
         self.calls.append(call)
@@ -307,6 +309,13 @@ def _encloses_parameters(module: nn.Module) -> bool:
     if isinstance(module, ParametrizationList | torch.jit.ScriptModule):
         return False
     return next(module.parameters(), None) is not None
+
+
+def whole_numbers(leaves: list[Any]) -> bool:
+    """Whether a result is made of tensors without a gradient, such as chosen positions."""
+    return any(isinstance(x, Tensor) for x in leaves) and all(
+        isinstance(x, (Tensor, *PLAIN)) for x in leaves
+    )
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:
