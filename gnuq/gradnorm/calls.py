@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.rules import Backward, Rule, Run, per_example
@@ -38,6 +38,7 @@ class Call:
         backward: the prepared rule, shared by all backward passes.
         owner: whether the module has parameters of its own, so that a use is expected.
         start: how many calls had been recorded when this one began.
+        expanded: whether its result, one row for all examples, went on as a row for each.
         alone: whether the batch has one example only.
         flattened: how many tokens of an example dimension 0 may hold, example by example; 0 if
             it must not.
@@ -57,6 +58,7 @@ class Call:
     deltas: dict[int, Tensor] = field(default_factory=dict)
     backward: Backward | None = None
     flattened: int = 0
+    expanded: bool = False
     alone: bool = False
     owner: bool = True
     start: int = 0
@@ -91,8 +93,6 @@ class Call:
         self.arguments = (args, kwargs)
         self.versions = [tensor._version for tensor in self.tensors()]
         used = {id(parameter) for parameter in self.touched.values()}
-        if not torch.is_grad_enabled():
-            raise self.refuse("called under no_grad; remove that block.")
         whole = self.rule is not None and self.rule.whole
         if getattr(self.module, "batch_first", True) is False and not whole:
             raise self.refuse("set batch_first=True.")
@@ -189,7 +189,7 @@ class Call:
             )
         if self.rule is not None and self.rule.whole:
             return self._by_rule(self.rule, batch, 1)
-        if batch == 1 and any(delta.shape[:1] != (1,) for delta in self.deltas.values()):
+        if batch == 1 and any(delta.ndim < 2 or len(delta) != 1 for delta in self.deltas.values()):
             if self.rule is None or not self.rule.by_token:
                 return self._of_one_example()
             tokens = self.deltas[0].shape[0] if self.deltas[0].ndim else 1
@@ -223,7 +223,7 @@ class Call:
 
     def _of_one_example(self) -> dict[str, Factor]:
         """By the fallback: whatever stands along dimension 0, all of it is the only example's."""
-        args, kwargs = self.arguments
+        args, kwargs = tree_map(_detached, self.arguments)
 
         def run(parameters: dict[str, Tensor], _: list[Tensor]) -> list[Tensor]:
             outputs = torch.func.functional_call(_Forward(self.module), parameters, args, kwargs)
@@ -236,6 +236,8 @@ class Call:
             if self.backward is None:
                 given = [x.detach() for x in self.tensors()[: rule.arguments]]
                 given = [_grouped(x, batch, tokens) for x in given]
+                if self.expanded:
+                    given = [x.expand(batch, *x.shape[1:]) for x in given]
                 whole = {"batch": batch} if rule.whole else {}
                 self.backward = rule.prepare(self.module, *given, **whole)
             deltas = self.deltas if rule.whole else _grouped(self.deltas[0], batch, tokens)
@@ -247,7 +249,7 @@ class Call:
         return {name: found[name] for name in self.touched}
 
     def _by_fallback(self, batch: int, tokens: int) -> dict[str, Factor]:
-        leaves, spec = tree_flatten(self.arguments)
+        leaves, spec = tree_flatten(tree_map(_detached, self.arguments))
         lengths = [x.shape[0] if isinstance(x, Tensor) and x.ndim else 0 for x in leaves]
         in_a_row = [i for i, n in enumerate(lengths) if tokens > 1 and n == batch * tokens]
         split = in_a_row + [i for i, n in enumerate(lengths) if n == batch]
@@ -263,7 +265,7 @@ class Call:
             found = self._among(outputs)
             return found if tokens == 1 else [y[None] for y in found]
 
-        batched = [_grouped(leaves[i].detach(), batch, tokens) for i in split]
+        batched = [_grouped(leaves[i], batch, tokens) for i in split]
         return self._locally(
             run, batched, [_grouped(delta, batch, tokens) for delta in self.deltas.values()]
         )
@@ -369,6 +371,10 @@ def _grouped(x: Tensor, batch: int, tokens: int) -> Tensor:
     """Tokens that stand in a row, by example; any other tensor as it is."""
     in_a_row = tokens > 1 and x.shape[:1] == (batch * tokens,)
     return x.reshape(batch, tokens, *x.shape[1:]) if in_a_row else x
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if isinstance(x, Tensor) else x
 
 
 def floating(outputs: Any) -> list[Tensor]:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from gnuq.gradnorm import checks
 from gnuq.gradnorm.calls import Call
+from gnuq.gradnorm.constants import demand_no_hidden_backward
 from gnuq.gradnorm.exclusive import lock_of
 from gnuq.gradnorm.factors import Factor, squared_norm, total_norm, widen
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
-from gnuq.gradnorm.recorder import Recorder
+from gnuq.gradnorm.recorder import ATTACHED, Recorder
 from gnuq.gradnorm.separation import Probe
 from gnuq.gradnorm.verification import Verification, Verify
 
@@ -45,6 +46,8 @@ def squared_gradient_norms(
     flattened: bool = False,
 ) -> GradientNorms:
     """‖∇_θ s_b‖² for every example of a batch, exactly, with one backward pass per objective.
+
+    The gradient is what `backward()` gives: what a model computes under no_grad is a constant.
 
     Args:
         model: any module whose examples are independent along dimension 0; its weights stay
@@ -147,7 +150,9 @@ def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
     try:
         with recorder.watching(), checks.deterministic(), checks.eager():
             values = task.objective(checks.call(task.model, inputs))
-        nodes = checks.objective(values, checks.batch_of(inputs), recorder.anchor)
+        with recorder.explaining():
+            nodes = checks.objective(values, checks.batch_of(inputs), recorder.anchor)
+        demand_no_hidden_backward(recorder.constants, values, ATTACHED)
         with torch.enable_grad():
             columns = values if values.ndim == 2 else values[:, None]
         yield Pass(recorder, values.detach(), columns, nodes)

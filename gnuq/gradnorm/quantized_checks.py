@@ -116,7 +116,7 @@ def coupled_layers(model: nn.Module) -> list[str]:
 @contextmanager
 def uncoupled(model: nn.Module) -> Generator[None]:
     """Let the layers that `coupled_layers` names treat outliers like any other number."""
-    states = [module.state for module in model.modules() if _couples(module)]
+    states: list[Any] = [module.state for module in model.modules() if _couples(module)]
     thresholds = [state.threshold for state in states]
     for state in states:
         state.threshold = 0.0

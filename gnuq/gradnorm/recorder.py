@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import CheckpointError
 from torch.utils.hooks import RemovableHandle
 
+from gnuq.gradnorm.broadcast import handed_over, one_row, without_rows
 from gnuq.gradnorm.calls import Call, UnsupportedModuleError
 from gnuq.gradnorm.rules import Rule, find_rule
 from gnuq.gradnorm.trees import PLAIN, tensors
@@ -37,6 +39,10 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
+
+
+#: The node that this function leaves on the autograd graph.
+ATTACHED: type[BackwardCFunction] = _Attach._backward_cls  # type: ignore[attr-defined]
 
 
 class _Watch(TorchFunctionMode):
@@ -74,6 +80,7 @@ class Recorder:
 
     Attributes:
         calls: the calls in order, each with the parameters that it used.
+        constants: calls under no_grad, whose results have no gradient.
         names: canonical name of every parameter, by identity; tied parameters share one.
         unseen: names of the parameters that a call may have used where nobody saw it.
         anchor: the one leaf of the autograd graph.
@@ -83,6 +90,7 @@ class Recorder:
         self.model, self.flattened, self.batch = model, flattened, batch
         self.rules = {module: find_rule(module) for module in model.modules()}
         self.calls: list[Call] = []
+        self.constants: list[Call] = []
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.stored = stored_weights(model)  # held: a layer may replace one, and ids are reused
         self.names = {id(stored): name for name, stored in self.stored.items()} | self.names
@@ -90,6 +98,7 @@ class Recorder:
         self.unseen: set[str] = set()
         self._arrived: Callable[[Call], None] | None = None
         self._running: list[Call] = []
+        self._expanded: list[Call] = []
         self._watching = False
         self._thread = threading.get_ident()  # another thread may serve the same model meanwhile
         self._handles: list[RemovableHandle] = []
@@ -109,10 +118,23 @@ class Recorder:
                     self._hook(stack, name, module, rule, owner=owner)
             self._watching = True
             stack.callback(setattr, self, "_watching", False)
-            with torch.enable_grad(), _Watch(self.names, self._used):
+            with torch.enable_grad(), _Watch(self.names, self._used), self.explaining():
                 yield
             if self._running:
                 raise self._running[-1].refuse("it raised an error that the model swallowed.")
+
+    @contextmanager
+    def explaining(self) -> Generator[None]:
+        """An error after one row has become a row for each example is perhaps of our making."""
+        try:
+            yield
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            if not self._expanded or isinstance(error, UnsupportedModuleError):
+                raise
+            raise self._expanded[0].refuse(
+                "its result stands for all examples in one row, and what follows cannot take a "
+                f"row for each; score one example at a time. ({error})"
+            ) from error
 
     def _hook(
         self, stack: ExitStack, name: str, module: nn.Module, rule: Rule | None, *, owner: bool
@@ -144,14 +166,23 @@ class Recorder:
             for weight, stored in _stored(module, rule).items():  # kernels use it that are not seen
                 call.touched[weight] = stored
                 self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
+            if not torch.is_grad_enabled():  # what it returns is a constant
+                if call.owner or call.touched:
+                    self.constants.append(call)
+                return output
             call.returned(args, kwargs)
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 call.look_at(output)
             self.unseen |= {self.names[id(call.touched[key])] for key in call.hidden}
             self.calls[call.start :] = call.without_my_uses(self.calls[call.start :])
+            around = self._running[-1] if self._running else None
+            if without_rows(output, self.batch, flattened=self.flattened > 0) and handed_over(
+                call, around
+            ):
+                call.touched = {}
             used = {id(parameter) for parameter in call.touched.values()}
-            if self._running:
-                self._running[-1].nested |= used | call.nested
+            if around is not None:
+                around.nested |= used | call.nested
             return self._finish(call, output)
 
         before = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
@@ -195,12 +226,19 @@ class Recorder:
             if isinstance(leaf, Tensor) and leaf.is_floating_point():
                 leaves[i] = self._attach(call, leaf, index)
                 index += 1
+        if index == 0 and whole_numbers(leaves):  # they have no gradient
+            return output
         if index == 0:
             raise call.refuse("it returns no tensor that can be seen; return tensors or tuples.")
         self.calls.append(call)
         return tree_unflatten(leaves, spec)
 
     def _attach(self, call: Call, output: Tensor, index: int) -> Tensor:
+        whole = call.rule is not None and call.rule.whole
+        if self._running and not whole and one_row(output, self.batch):
+            call.expanded = True
+            self._expanded.append(call)
+            output = _Attach.apply(output.expand(self.batch, *output.shape[1:]), self.anchor)
         if call.keeps_outputs:
             call.outputs.append(output.detach().clone())
         if call.rule is None or not output.requires_grad:  # a fallback may return its own input
@@ -263,6 +301,8 @@ class Recorder:
             handle.remove()
         self._handles.clear()
         self.calls.clear()
+        self.constants.clear()
+        self._expanded.clear()
 
 
 def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:
@@ -278,6 +318,13 @@ def _encloses_parameters(module: nn.Module) -> bool:
     if isinstance(module, ParametrizationList | torch.jit.ScriptModule):
         return False
     return next(module.parameters(), None) is not None
+
+
+def whole_numbers(leaves: list[Any]) -> bool:
+    """Whether a result is made of tensors without a gradient, such as chosen positions."""
+    return any(isinstance(x, Tensor) for x in leaves) and all(
+        isinstance(x, (Tensor, *PLAIN)) for x in leaves
+    )
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnuq.gradnorm.factors import Dense, Factor, Outer, Rows, Tokens
+from gnuq.gradnorm.graph import custom_functions
 
 #: From output gradients δ, shaped like the layer's output, to (parameter name, gradient) pairs.
 #: A rule that is `whole` gets a dictionary of them, by output index.
@@ -267,11 +268,12 @@ def _each(
             outputs = run(leaves, [x[b : b + 1] for x in tensors])
         reached = [(y, d[b : b + 1]) for y, d in zip(outputs, deltas, strict=True)]
         reached = [(y, d.reshape(y.shape)) for y, d in reached if y.requires_grad]
-        gradients: tuple[Tensor | None, ...] = (None,)
+        gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
         if reached:
             ends, towards = zip(*reached, strict=True)
             gradients = torch.autograd.grad(ends, list(leaves.values()), towards, allow_unused=True)
-        if all(gradient is None for gradient in gradients):
+        unreached = all(gradient is None for gradient in gradients)
+        if unreached and any(custom_functions(outputs)):
             raise RuntimeError("no gradient reaches its parameters (a kernel of its own?)")
         dense = [torch.zeros_like(p) if g is None else g
                  for g, p in zip(gradients, parameters.values(), strict=True)]  # fmt: skip

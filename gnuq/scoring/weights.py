@@ -21,9 +21,13 @@ Grouping = Literal["module", "layer", "kind", "parameter"]
 
 _BLOCK = re.compile(r"\.(\d+)\.")
 _WRAPPERS = re.compile(
-    r"(^base_model\.model\.)|(\.base_layer$)|(\.(lora_\w+|modules_to_save)(\.[^.]+)?$)"
-    r"|(\.original_module$)"
+    r"(^base_model\.model\.)|(\.base_layer$)|(\.(lora_\w+|ia3_\w+|modules_to_save)(\.[^.]+)?$)"
+    r"|(\.original_module$)|(\.token_adapter(\.\w+)?$)"
 )
+
+
+#: How the names of an adapter's weights begin.
+ADAPTERS = ("lora_", "ia3_", "trainable_tokens_", "modules_to_save.")
 
 
 class Weights:
@@ -95,8 +99,11 @@ def _choice(model: nn.Module, params: Parameters) -> Callable[[str], bool]:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight belongs to an adapter of peft: a LoRA matrix, or a module saved whole."""
-    return ".lora_" in name or ".modules_to_save." in name
+    """Whether a weight belongs to an adapter of peft.
+
+    A matrix of LoRA or DoRA's magnitude, a vector of IA3, trainable tokens, a module saved whole.
+    """
+    return any(f".{part}" in name for part in ADAPTERS)
 
 
 def group(name: str, by: Grouping) -> str:

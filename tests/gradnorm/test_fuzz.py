@@ -286,7 +286,7 @@ def fuzz(examples: int) -> Counter[str]:
 def test_a_random_network_is_right_or_refused() -> None:
     seen = fuzz(150)
     assert seen["right"] > 30
-    assert seen["refused"] > 30
+    assert seen["refused"] > 15
 
 
 @pytest.mark.weekly
@@ -299,14 +299,9 @@ def test_many_random_networks_are_right_or_refused() -> None:
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_each_layer_on_its_own(name: str) -> None:
-    """Which kinds are right, so that a refusal is never the easy way out."""
-    expected = "refused" if name in REFUSED else "right"
+    """No kind is refused by itself: a refusal is never the easy way out."""
     for seed in range(3):
-        assert outcome(([name], ["tanh"], [], 3, 4, seed)) == expected
-
-
-#: "positions without a batch" of three examples: their gradient arrives summed over the batch.
-REFUSED = {"positions without a batch"}
+        assert outcome(([name], ["tanh"], [], 3, 4, seed)) == "right"
 
 
 def test_a_kept_tensor_that_is_read_is_refused() -> None:
