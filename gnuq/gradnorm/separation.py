@@ -1,21 +1,19 @@
-"""Whether a batch's examples stay apart, and in their rows, at every layer: one backward pass.
+"""Whether a batch's examples stay apart, and in their rows, at every layer.
 
-If they do, δ_b at a layer's output is the gradient of s_b alone. A second backward pass starts with
-every s_b multiplied by a number r_b of its own; then each row of every δ must be r_b times what it
-was. Rows that were permuted and put back, or that mix, are not. The r_b are signed powers of two,
-so that not a bit changes by rounding, in any data type.
-
-A pass costs about as much as the backward pass that it repeats. Rows can only move from one batch
-to the next where an operation is given an index, so later batches of a graph that was found in
-order, and has no such operation, need none.
+Two looks. The first is at the autograd graph: each operation of a known kind, along dimensions
+that are not the batch, keeps rows where they are; nearly all models are made of such operations.
+Where one is not, a second backward pass starts with every s_b multiplied by a number r_b of its
+own. If examples stay apart, δ_b at a layer's output is the gradient of s_b alone, and each row of
+every δ must be r_b times what it was; rows that were permuted and put back, or that mix, are not.
+The r_b are signed powers of two, so that not a bit changes by rounding, in any data type.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,55 +27,100 @@ FEWER = range(-3, 4)
 #: By how much a row may differ from its multiple, relative to the sum of its absolute entries.
 TOLERANCE = 1e-3
 
-#: Operations that keep rows where they are, or move them alike in every batch of a graph.
-STATIC = frozenset(
+#: Operations on each entry, or on each example whatever stands in it.
+ENTRYWISE = frozenset(
     """
-    _Attach Abs AccumulateGrad Acos AdaptiveAvgPool2D Add Addbmm Addcdiv Addcmul Addmm Alias
-    Amax Amin Asinh AsStrided Atan AvgPool2D AvgPool3D Baddbmm Bmm Cat Celu Clamp ClampMax
-    ClampMin Clone Constant_pad_nd ConstantPadNd Convolution Copy CopyBackwards Cos Cosh Cumsum
-    Detach Diagonal Div Elu Embedding Erf Exp Exp2 Expand Expm1 Fill Flatten FusedRmsNorm
-    FusedRMSNorm Gelu Glu Hardsigmoid Hardswish Hardtanh LeakyRelu LinalgVecdot LinalgVectorNorm
-    Linear Log Log1P Log2 Logaddexp LogSigmoid LogSoftmax Logsumexp MaskedFill MatMul4Bit
-    MatMul8bitLt Max Maximum MaxPool2DWithIndices Mean Min Minimum Mish Mm Mul Mv Narrow
-    NativeBatchNorm NativeGroupNorm NativeLayerNorm Neg Norm Permute PixelShuffle Pow Prelu Prod
-    Reciprocal ReflectionPad1D ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias RmsNorm
-    Rsqrt Rsub ScaledDotProductCudnnAttention ScaledDotProductEfficientAttention
-    ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu Select Sigmoid SiLU Silu
-    Sin Sinh Slice Softmax Softplus Softshrink Split SplitWithSizes Sqrt Squeeze Stack Std Sub
-    Sum Swapaxes T Tan Tanh Threshold To ToCopy Transpose Tril Triu Unbind Unflatten Unfold
-    UnsafeSplit UnsafeView Unsqueeze UpsampleBilinear2D UpsampleNearest2D Var View ViewAsReal
-    Where
+    Abs Acos Add Addcdiv Addcmul Alias Asinh Atan Atanh AvgPool2D AvgPool3D Celu Clamp ClampMax
+    ClampMin Clone ConstantPadNd Convolution Copy Cos Cosh Detach Div Elu Erf Erfc Exp Exp2 Expand
+    Expm1 Fill Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu Lerp Log Log1P Log2 LogSigmoid
+    Logaddexp MaskedFill MatMul4Bit MatMul8bitLt MaxPool2DWithIndices Maximum Minimum Mish
+    MkldnnConvolution Mul NativeBatchNorm NativeGroupNorm NativeLayerNorm Neg Pow Prelu Reciprocal
+    ReflectionPad1D ReflectionPad2D Relu ReplicationPad1D ReplicationPad2D ReshapeAlias Rsqrt Rsub
+    ScaledDotProductCudnnAttention ScaledDotProductEfficientAttention
+    ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu Sigmoid Silu Sin Sinh
+    Softplus Softshrink Sqrt Sub Tan Tanh Threshold ToCopy Tril Triu UnsafeView View Where
+    _Attach AccumulateGrad
     """.split()  # noqa: SIM905 one a line would be a page
 )
-#: Operations with an index along one dimension, which their node tells.
-ALONG = frozenset({"Gather", "IndexSelect", "ScatterAdd", "Scatter", "TakeAlongDim"})
+#: Operations along dimensions, which their node tells.
+ALONG = frozenset(
+    """
+    Amax Amin Cat Cummax Cumprod Cumsum Diagonal Flip Glu LinalgVectorNorm LogSoftmax Logcumsumexp
+    Logsumexp Max Mean Min Norm Permute Prod Roll Select Slice Softmax Split SplitWithSizes Squeeze
+    Stack Std Sum Transpose Unbind Unfold UnsafeSplit Unsqueeze Var
+    """.split()  # noqa: SIM905
+)
+#: Operations along a dimension with an index, which may be another one in the next batch.
+INDEXED = frozenset({"Gather", "IndexSelect", "ScatterAdd", "Scatter", "Sort", "Topk"})
+#: Products of matrices, by the place of the second one among the operands.
+PRODUCTS = {"Mm": 1, "Addmm": 2}
+BATCHED = frozenset({"Bmm", "Baddbmm"})
+_DIMENSIONS = ("_saved_dim", "_saved_dims", "_saved_dim0", "_saved_dim1", "_saved_dimension")
+
+#: "keeps": every row stays where it is. "static": rows may move, alike in every batch. "moves":
+#: they may move otherwise with other data.
+Rows = Literal["keeps", "static", "moves"]
 
 
-def kinds(nodes: Iterable[Any]) -> tuple[frozenset[tuple[str, int]], bool]:
-    """What a graph is made of, and whether it may move rows otherwise for other data.
+def look(nodes: Iterable[Any], batch: int) -> tuple[frozenset[tuple[str, int]], set[Rows]]:
+    """What a graph is made of, and what its operations may do to rows.
 
     Args:
         nodes: of the autograd graph.
-
-    Returns:
-        How often each kind of node occurs; whether some node may move rows.
+        batch: the number of examples.
     """
     counts: Counter[str] = Counter()
-    moving = False
+    found: set[Rows] = set()
     for node in nodes:
         kind = node.name().rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
         counts[kind] += 1
-        moving = moving or not _keeps_rows(node, kind)
-    return frozenset(counts.items()), moving
+        found.add(_rows(node, kind, batch))
+    return frozenset(counts.items()), found
 
 
-def _keeps_rows(node: Any, kind: str) -> bool:
+def _rows(node: Any, kind: str, batch: int) -> Rows:
+    if kind in ("_Attach", "AccumulateGrad"):
+        return "keeps"
+    if kind in ENTRYWISE or kind in BATCHED:
+        return "keeps" if _in_blocks(node, batch) else "static"
     if kind in ALONG:
-        return getattr(node, "_saved_dim", 0) > 0
+        return "keeps" if 0 not in _axes(node, kind) and _in_blocks(node, batch) else "static"
+    if kind in INDEXED:
+        return "keeps" if 0 not in _axes(node, kind) else "moves"
     if kind == "Index":
         indices = getattr(node, "_saved_indices", None) or (node,)
-        return indices[0] is None
-    return kind in STATIC
+        return "keeps" if indices[0] is None else "moves"
+    if kind in PRODUCTS:
+        depends = node.next_functions[PRODUCTS[kind]][0] is not None
+        return "moves" if depends else "keeps" if _in_blocks(node, batch) else "static"
+    return "moves"
+
+
+def _in_blocks(node: Any, batch: int) -> bool:
+    """Whether dimension 0 holds whole examples, one after the other, before and after."""
+    shapes = [tuple(m.shape) for m in node._input_metadata]
+    before = getattr(node, "_saved_self_sym_sizes", None)
+    shapes += [tuple(before)] if before else []
+    return all(shape and (shape[0] == 1 or shape[0] % batch == 0) for shape in shapes)
+
+
+def _axes(node: Any, kind: str) -> set[int]:
+    """The dimensions that an operation works along; all if it names none."""
+    named = [v for name in _DIMENSIONS for v in _numbers(getattr(node, name, None))]
+    if kind == "Permute":
+        return {0} if named[:1] != [0] else set()
+    after = tuple(node._input_metadata[0].shape)
+    before = getattr(node, "_saved_self_sym_sizes", None)
+    lost = len(named) if getattr(node, "_saved_keepdim", True) is False else 0
+    count = len(before) if before else len(after) + lost
+    return {v if v >= 0 else v + count for v in named} or {0}
+
+
+def _numbers(dimensions: Any) -> Iterator[int]:
+    """Signed numbers from what autograd keeps of a dimension, or of several."""
+    for v in dimensions if isinstance(dimensions, tuple) else (dimensions,):
+        if isinstance(v, int):
+            yield v - 2**64 if v >= 2**63 else v
 
 
 class Probe:
@@ -128,10 +171,11 @@ class Probe:
 
     def _rows(self, call: Call) -> list[Tensor] | None:
         """Sum and absolute sum of every example's δ, in float64."""
-        if call.rule is not None and call.rule.whole:
-            return None  # its rule sees for itself where the examples stand
         batch, sums = len(self.factors), None
-        for delta in call.deltas.values():
+        for i, delta in call.deltas.items():
+            if call.rule is not None and call.rule.whole:  # states of all layers come first
+                first = i == 0 and getattr(call.module, "batch_first", False)
+                delta = delta if first or delta.ndim < 3 else delta.transpose(0, 1)
             if delta.ndim == 0 or delta.shape[0] % batch or delta.shape[0] == 0:
                 return None  # what keeps no examples apart is refused elsewhere
             rows = delta.detach().reshape(batch, -1)

@@ -55,8 +55,8 @@ class Verification:
         """
         if batch == 1 or not self.due:
             return None
-        graph, moving = separation.kinds(nodes)
-        if graph in self._in_order and not moving:
+        graph, rows = separation.look(nodes, batch)
+        if rows <= {"keeps"} or ("moves" not in rows and graph in self._in_order):
             return None
         self._in_order.add(graph)
         return separation.Probe(batch, self._draw, half=half)
