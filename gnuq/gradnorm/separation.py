@@ -45,9 +45,9 @@ ENTRYWISE = frozenset(
 #: Operations along dimensions, which their node tells.
 ALONG = frozenset(
     """
-    Amax Amin Cat Cummax Cumprod Cumsum Diagonal Flip Glu LinalgVectorNorm LogSoftmax Logcumsumexp
-    Logsumexp Max Mean Min Norm Permute Prod Roll Select Slice Softmax Split SplitWithSizes Squeeze
-    Stack Std Sum Transpose Unbind Unfold UnsafeSplit Unsqueeze Var
+    Amax Amin Cat Cummax Cumprod Cumsum Diagonal Flip Glu LinalgVectorNorm LogSoftmax
+    Logcumsumexp Logsumexp Max Mean Min Norm Permute Prod Roll SafeSoftmax Select Slice Softmax
+    Split SplitWithSizes Squeeze Stack Std Sum Transpose Unbind Unfold UnsafeSplit Unsqueeze Var
     """.split()  # noqa: SIM905
 )
 #: Operations along a dimension with an index, which may be another one in the next batch.

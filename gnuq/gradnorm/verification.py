@@ -18,8 +18,9 @@ Verify = Literal["first"] | bool
 #: Coarser types than this are half precision.
 HALF = 1e-4
 #: Between a rule and autograd on one and the same forward pass, in units of the type's precision:
-#: autograd rounds every entry of a gradient, and sums some of them in half precision.
-SAME_ROUNDING = 32
+#: autograd rounds every entry of a gradient. In bfloat16 1.3 % were seen, 1.7 units (SmolLM2-135M,
+#: every weight tensor of 112 answers), where a batch and an answer alone are up to 39 % apart.
+SAME_ROUNDING = 8
 
 
 class Verification:
