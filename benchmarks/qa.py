@@ -56,7 +56,7 @@ def forward(model: Any, examples: Sequence[Example]) -> None:
     for start in range(0, len(ordered), BATCH):
         part = passes.Batch.of(model, ordered[start : start + BATCH])
         objective = passes.Objective(part, "mean_probability")
-        with torch.no_grad(), passes.logits_at(model, part.before):
+        with torch.no_grad(), passes.logits_at(model, part.before, part.length):
             objective(model(**part.inputs))
 
 

@@ -9,8 +9,10 @@ Questions are TruthfulQA's first, if `GNUQ_DATA` names the folder that has them,
 own greedy answers; else our own eight pairs; the output says which. With --shape the weights and
 the tokens are random, which serves for time and memory only. The rows:
 
-    ours      the pass that gnuq.score makes for a batch; what that call does once beside it
-              (verify: a pass for one answer alone) does not count
+    ours      the pass that gnuq.score makes for a batch; what that call does once beside it (a
+              digest of the weights) does not count
+    verified  the same with what it checks of every batch: the shortest answer alone, by plain
+              autograd, weight by weight
     floor     a forward and a backward pass to the embedded tokens, no weight's gradient
     summed    one backward() of the batch's sum, as anyone would write it: logits everywhere, all
               .grad fields filled; gives no norm
@@ -162,6 +164,11 @@ def ours(setting: Setting) -> Run:
     return partial(sizes.ours, setting.model, setting.batch)
 
 
+def verified(setting: Setting) -> Run:
+    """The pass, and its verification."""
+    return partial(sizes.verified, setting.model, setting.examples)
+
+
 def floor(setting: Setting) -> Run:
     """The same without norms."""
     return partial(sizes.floor, setting.model, setting.batch)
@@ -275,6 +282,7 @@ def _drawn(setting: Setting, examples: Sequence[Example]) -> None:
 
 METHODS: dict[str, Callable[[Setting], Run]] = {
     "ours": ours,
+    "verified": verified,
     "floor": floor,
     "summed": summed,
     "loop": loop,

@@ -41,8 +41,10 @@ import transformers as T
 from torch import Tensor, nn
 
 from gnuq.gradnorm import quantized_checks
+from gnuq.gradnorm.verification import Verification
 from gnuq.scoring import Example, objectives, passes
 from gnuq.scoring.batches import bytes_per_answer_token, bytes_per_token
+from gnuq.scoring.task import Task
 
 PROMPT, ANSWER = 128, 16
 #: The types that a model computes in, by precision.
@@ -198,8 +200,16 @@ def random_examples(model: Any, lengths: Sequence[tuple[int, int]]) -> list[Exam
 
 def ours(model: Any, batch: passes.Batch) -> Tensor:
     """The squared gradient norms: the pass that `gnuq.score` makes for one batch."""
-    by_parameter, _ = passes.norms(model, batch, "mean_probability")
-    return torch.stack(list(by_parameter.values())).sum(0)
+    found = passes.norms(model, batch, "mean_probability", Verification(False))
+    total: Tensor = torch.stack(list(found.by_parameter.values())).sum(0)
+    return total * found.log_squared_unit.exp()
+
+
+def verified(model: Any, examples: Sequence[Example]) -> Tensor:
+    """The same, and what `gnuq.score` checks of a batch beside it."""
+    rows = Task(model, "mean_probability", float("inf")).judged(examples, [*range(len(examples))])
+    norms = [row.in_unit(0.0).values() for _, row in sorted(rows.items())]
+    return torch.stack([torch.cat([*each]).sum() for each in norms])
 
 
 def floor(model: Any, batch: passes.Batch) -> None:
@@ -210,7 +220,7 @@ def floor(model: Any, batch: passes.Batch) -> None:
     model.requires_grad_(False)
     inputs = dict(batch.inputs)
     embedded = model.get_input_embeddings()(inputs.pop("input_ids")).detach().requires_grad_()
-    with passes.logits_at(model, batch.before):
+    with passes.logits_at(model, batch.before, batch.length):
         logits = model(inputs_embeds=embedded, **inputs).logits
     log_p = passes.token_log_probabilities(logits, batch.tokens)
     torch.autograd.grad(objectives.average(log_p, batch.mask).sum(), embedded)

@@ -81,7 +81,7 @@ class Task:
         _ = self.weights.fingerprint  # taken now, of what is scored
         for chosen in batches(self.model, examples, lambda: self.budget):
             try:
-                rows = self._judged(examples, chosen)
+                rows = self.judged(examples, chosen)
             except (ExampleError, UnsupportedModuleError) as error:
                 if isinstance(error, UnsupportedModuleError):
                     self._one_by_one(error, len(chosen))
@@ -104,11 +104,11 @@ class Task:
 
     def _attempt(self, examples: Sequence[Example], i: int) -> Row | ExampleError:
         try:
-            return self._judged(examples, [i])[i]
+            return self.judged(examples, [i])[i]
         except ExampleError as error:
             return error
 
-    def _judged(self, examples: Sequence[Example], chosen: list[int]) -> dict[int, Row]:
+    def judged(self, examples: Sequence[Example], chosen: list[int]) -> dict[int, Row]:
         """One batch, of which the shortest answer's norms are those that plain autograd gives.
 
         What depends on the longest example of a batch, such as padding and switching positions,
