@@ -38,9 +38,11 @@ def main(options: argparse.Namespace) -> int:
     except (ScoreError, ModelError, UnsupportedModuleError) as error:
         print(f"python -m gnuq score: {error}", file=sys.stderr)
     except OSError as error:
+        place = error.filename or options.output or "the standard output"
+        kept = "What is scored is kept: f" if options.input else "F"
         print(
-            f"python -m gnuq score: {error.strerror or error} ({error.filename or options.output})."
-            " What is scored is kept: free space or mend it, and run the same command again.",
+            f"python -m gnuq score: {error.strerror or error} ({place}). {kept}ree space or mend "
+            "it, and run the same command again.",
             file=sys.stderr,
         )
     return 2
