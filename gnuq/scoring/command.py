@@ -114,8 +114,8 @@ def _question(options: argparse.Namespace) -> int:
     prompt, answer = asked(told, settings.chat)
     if answer is None:
         ends = frozenset(texts.ends(loaded.model, loaded.tokenizer))
-        prompt = Encoder(loaded.tokenizer, settings.chat, ends=ends).prompt(prompt)
-        answer = _greedy(loaded, prompt, settings.max_new_tokens)
+        ids = Encoder(loaded.tokenizer, settings.chat, ends=ends).prompt(prompt)
+        answer = _greedy(loaded, ids, settings.max_new_tokens)
     scores = score(
         loaded.model,
         loaded.tokenizer,

@@ -364,7 +364,8 @@ def test_weights_that_are_not_in_memory() -> None:
     with torch.device("meta"):
         model = T.LlamaForCausalLM(T.LlamaConfig(**tiny.GROUPED)).eval()
     refused("not in memory", ScoreError, model, TOKENIZER, [], [])
-    refused("tokenizer: expected the model's", TypeError, model, None, [], [])
+    for no_tokenizer in (None, "gpt2", len):
+        refused("tokenizer: expected the model's", TypeError, model, no_tokenizer, [], [])
 
 
 def test_what_cannot_be_batched_is_scored_one_by_one() -> None:
@@ -387,6 +388,25 @@ def test_arrays_and_columns_of_tables(llama: Any) -> None:
     np.testing.assert_allclose(found.epistemic, expected)
 
 
+def test_a_table_is_not_taken_for_the_names_of_its_columns(llama: Any) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"what": ["w1 w2"], "is": ["w3 w4"]})
+    refused("of a table one column", ScoreError, llama, TOKENIZER, table, ["yes", "w5"])
+
+
+def test_a_compiled_model_is_scored_as_it_was_before(llama: Any) -> None:
+    found, expected = score(torch.compile(llama, backend="eager")), score(llama)
+    np.testing.assert_array_equal(found.epistemic, expected.epistemic)
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_a_model_that_gives_no_logits_is_refused() -> None:
+    model = tiny.model("llama")
+    model.config.return_dict = False
+    refused("fails on four tokens", ScoreError, model, TOKENIZER, PROMPTS, ANSWERS)
+
+
 def test_another_models_tokenizer() -> None:
     sizes = {**tiny.GROUPED, "vocab_size": 2000}
     model = T.LlamaForCausalLM(T.LlamaConfig(**sizes)).eval()
@@ -407,7 +427,8 @@ def test_options_that_there_are_not(llama: Any) -> None:
     refused("objective: 'mean' is none of", ScoreError, llama, TOKENIZER, [], [], objective="mean")
     refused("params: 'some'", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, params="some")
     refused("leaves no weight", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, params="adapter")
-    refused("memory: 0", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, memory=0)
+    for memory in (0, -1, math.nan, "1"):
+        refused("memory: ", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, memory=memory)
 
 
 def test_an_answer_that_does_not_fit(llama: Any) -> None:
