@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -203,7 +204,7 @@ def _as_json(
         "question": options.question,
         "objective": options.objective,
         "params": options.params,
-        **row,
+        **{name: None if value == -math.inf else value for name, value in row.items()},
         "meaning": {name: {"text": text, "value": value} for name, (text, value) in told.items()},
     }
     if tokens is not None:

@@ -248,7 +248,7 @@ def test_a_long_joint_probability_is_kept_as_a_logarithm(llama: Any, length: int
         assert found.epistemic[0] == pytest.approx(math.exp(expected), rel=1e-6)
     else:
         assert expected < -1400
-        with pytest.warns(UserWarning, match=r"first of answer 0, .* log_epistemic has them"):
+        with pytest.warns(UserWarning, match=r"first of answer 0, .* log_epistemic has what"):
             found = gnuq.score(*given, objective="joint_probability")
         assert found.epistemic[0] == 0
     assert found.log_epistemic[0] == pytest.approx(expected, rel=1e-9)
@@ -315,6 +315,36 @@ def test_a_batch_that_does_not_fit_is_halved(
     monkeypatch.setattr(type(llama), "forward", small)
     np.testing.assert_allclose(score(llama).epistemic, expected, rtol=1e-9)
     assert {1, 2, 4} <= set(seen)
+
+
+@pytest.mark.parametrize("objective", ["mean_probability", "mean_log_probability"])
+@pytest.mark.parametrize("gap", [60.0, 80.0, 100.0, 200.0])
+def test_certain_answers_have_a_norm_in_every_data_type(gap: float, objective: str) -> None:
+    """1 − p is below e⁻¹⁹⁰; ‖∇p̄‖² scales as its square, which float32 cannot hold."""
+
+    def found(offset: float, dtype: torch.dtype) -> float:
+        torch.manual_seed(0)
+        model = tiny.model("llama", torch.float32)
+        model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
+        with torch.no_grad():
+            model.lm_head.weight.normal_(std=0.15)
+            model.lm_head.bias.zero_()[4] = offset
+        scores = gnuq.score(model.to(dtype), TOKENIZER, [(1, 5, 7)], [(4, 4)], objective=objective)
+        return float(scores.log_epistemic[0])
+
+    wide = found(gap, torch.float64)
+    assert wide == pytest.approx(found(30.0, torch.float64) - 2 * (gap - 30), abs=1e-4)
+    assert found(gap, torch.float32) == pytest.approx(wide, abs=1e-4)
+    assert found(gap, torch.float16) == pytest.approx(wide, abs=0.2)
+
+
+def test_an_answer_beyond_doubt_is_said_to_have_no_norm() -> None:
+    model = tiny.model("llama")
+    model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
+    with torch.no_grad():
+        model.lm_head.bias.zero_()[4] = 1e4
+    with pytest.warns(UserWarning, match="first of answer 0, are as small as e\\^-inf"):
+        assert gnuq.score(model, TOKENIZER, [(1, 5)], [(4,)]).epistemic[0] == 0
 
 
 def test_a_token_of_probability_nought_is_refused_and_others_are_not(llama: Any) -> None:
