@@ -176,6 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 if all is well, 1 if the command found something wrong (as `check` does)
         or could not do part of its work, 2 if it could do nothing, 130 if it was stopped.
     """
+    if sys.stdout is None:  # closed by whoever started the process
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     options = parser().parse_args(arguments)
     try:
         status: int = options.work(options)

@@ -80,6 +80,20 @@ def ready(model: Any, batch_size: int) -> Any:
     return model
 
 
+def refuse_learnt_prompt(model: Any) -> None:
+    """Under transformers 5 peft 0.21 puts its learnt prompt in once more at every token.
+
+    Raises:
+        ValueError: the model has one, so that other answers than its own would come out.
+    """
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ValueError(
+            "model: peft repeats its learnt prompt at every token that it generates, so the answer "
+            "would not be its own; generate with model.generate(use_cache=False), compare with "
+            "the model's logits, and give the ids."
+        )
+
+
 @contextmanager
 def nothing_else(model: Any) -> Generator[None]:
     """Inside the block the authors' settings do not act: transformers fills gaps with them."""

@@ -77,11 +77,12 @@ def generate(
 
     Raises:
         TypeError: `prompts` is a single text.
-        ValueError: a setting out of range, an empty prompt, one that leaves no room for an
-            answer, or a model in training mode.
+        ValueError: a setting out of range, a prompt that is empty, begins twice or leaves no room
+            for an answer, a model in training mode, or one with a prompt that peft has learnt.
     """
     settings = dec.Decoding(max_new_tokens, temperature, top_p, top_k, samples, stop)
     network = dec.ready(model.model if isinstance(model, Loaded) else model, batch_size)
+    dec.refuse_learnt_prompt(network)
     encoded = given.encoded(network, tokenizer, prompts, max_new_tokens)
     if not encoded:
         return []

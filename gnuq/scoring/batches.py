@@ -67,8 +67,8 @@ def budget_of(model: nn.Module, memory: float | None) -> float:
         ScoreError: not positive.
     """
     if memory is not None:
-        if not memory > 0:
-            raise ScoreError(f"memory: {memory} GiB; give a positive number.")
+        if not isinstance(memory, (int, float)) or not memory > 0:
+            raise ScoreError(f"memory: {memory!r} GiB; give a positive number.")
         return memory * 2**30
     device = device_of(model)
     if device.type == "cuda":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -38,9 +39,11 @@ def main(options: argparse.Namespace) -> int:
     except (ScoreError, ModelError, UnsupportedModuleError) as error:
         print(f"python -m gnuq score: {error}", file=sys.stderr)
     except OSError as error:
+        place = error.filename or options.output or "the standard output"
+        kept = "What is scored is kept: f" if options.input else "F"
         print(
-            f"python -m gnuq score: {error.strerror or error} ({error.filename or options.output})."
-            " What is scored is kept: free space or mend it, and run the same command again.",
+            f"python -m gnuq score: {error.strerror or error} ({place}). {kept}ree space or mend "
+            "it, and run the same command again.",
             file=sys.stderr,
         )
     return 2
@@ -112,8 +115,8 @@ def _question(options: argparse.Namespace) -> int:
     prompt, answer = asked(told, settings.chat)
     if answer is None:
         ends = frozenset(texts.ends(loaded.model, loaded.tokenizer))
-        prompt = Encoder(loaded.tokenizer, settings.chat, ends=ends).prompt(prompt)
-        answer = _greedy(loaded, prompt, settings.max_new_tokens)
+        ids = Encoder(loaded.tokenizer, settings.chat, ends=ends).prompt(prompt)
+        answer = _greedy(loaded, ids, settings.max_new_tokens)
     scores = score(
         loaded.model,
         loaded.tokenizer,
@@ -201,7 +204,7 @@ def _as_json(
         "question": options.question,
         "objective": options.objective,
         "params": options.params,
-        **row,
+        **{name: None if value == -math.inf else value for name, value in row.items()},
         "meaning": {name: {"text": text, "value": value} for name, (text, value) in told.items()},
     }
     if tokens is not None:

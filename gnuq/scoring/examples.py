@@ -205,9 +205,11 @@ def encode_all(
 
 def _listed(name: str, given: Any) -> list[Any]:
     """A list, a tuple, a column of a table or a tensor of ids, as a list."""
-    if isinstance(given, (str, bytes, Mapping, set)) or not hasattr(given, "__len__"):
+    tabular = hasattr(given, "columns")  # a table as a list is its columns' names
+    if isinstance(given, (str, bytes, Mapping, set)) or tabular or not hasattr(given, "__len__"):
         raise ScoreError(
             f"{name}: expected a list with one entry for each answer, got a "
-            f"{type(given).__name__}; for a single answer, give lists of one."
+            f"{type(given).__name__}; for a single answer, give lists of one, and of a table one "
+            "column."
         )
     return list(given)

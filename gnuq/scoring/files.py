@@ -115,7 +115,7 @@ def score_file(
             table = _scored(lines, parts, settings, load(), progress)
             write_whole(target, parquet(table))
         finally:
-            if target.exists() or not any(parts.glob("*/*.parquet")):
+            if target.exists() or not any(parts.glob("*.parquet")):
                 shutil.rmtree(parts)
     return table
 
@@ -131,31 +131,30 @@ def _scored(
     models.right_kinds(*loaded)
     with exclusive(loaded[0]):
         models.ready(*loaded)
-        finished = finished_parts.of_model(parts, *loaded)
-        _finish(lines, finished, settings, loaded, progress)
-    return pd.concat(
-        [finished_parts.read(finished / name) for name in _names(lines)], ignore_index=True
-    )
+        paths = _paths(lines, parts / finished_parts.of_model(parts, *loaded))
+        _finish(lines, paths, settings, loaded, progress)
+    return pd.concat([finished_parts.read(path) for path in paths], ignore_index=True)
 
 
-def _names(lines: list[Line]) -> list[str]:
-    return [f"{start:08d}.parquet" for start in range(0, len(lines), CHUNK)]
+def _paths(lines: list[Line], start: Path) -> list[Path]:
+    """The files of all parts, whose names begin alike."""
+    firsts = range(0, len(lines), CHUNK)
+    return [start.with_name(f"{start.name}-{first:08d}.parquet") for first in firsts]
 
 
 def _finish(
     lines: list[Line],
-    parts: Path,
+    paths: list[Path],
     settings: Settings,
     loaded: tuple[Any, Any],
     progress: Callable[[int, int], None],
 ) -> None:
-    names = _names(lines)
-    missing = [i for i, name in enumerate(names) if not (parts / name).exists()]
-    done = len(lines) - sum(len(lines[i * CHUNK : (i + 1) * CHUNK]) for i in missing)
+    chunks = [lines[first : first + CHUNK] for first in range(0, len(lines), CHUNK)]
+    missing = [(c, p) for c, p in zip(chunks, paths, strict=True) if not p.exists()]
+    done = len(lines) - sum(len(chunk) for chunk, _ in missing)
     progress(done, len(lines))
-    for i in missing:
-        chunk = lines[i * CHUNK : (i + 1) * CHUNK]
-        write_whole(parts / names[i], parquet(_chunk(*loaded, chunk, settings)))
+    for chunk, path in missing:
+        write_whole(path, parquet(_chunk(*loaded, chunk, settings)))
         done += len(chunk)
         progress(done, len(lines))
 

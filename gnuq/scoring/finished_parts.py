@@ -33,21 +33,22 @@ def folder(target: Path, determined_by: str) -> Path:
     return found
 
 
-def of_model(parts: Path, model: Any, tokenizer: Any) -> Path:
-    """The folder of the parts that this very model has scored: a checkpoint may be overwritten."""
+def of_model(parts: Path, model: Any, tokenizer: Any) -> str:
+    """What the names of those parts begin with that this very model has scored.
+
+    A checkpoint may be overwritten under its name. Warns if there are other parts only.
+    """
     versions = [metadata.version(package) for package in PACKAGES]
     told = [fingerprint(model), tokenizer_fingerprint(tokenizer), *texts.ends(model, tokenizer)]
     key = hashlib.sha256(repr((told, versions)).encode()).hexdigest()[:12]
-    own = parts / key
-    others = [path for path in parts.glob("*/*.parquet") if path.parent != own]
-    if others and not own.exists():
+    there = [path.name.startswith(key) for path in parts.glob("*.parquet")]
+    if there and not any(there):
         warnings.warn(
-            f"the model, its tokenizer or {', '.join(PACKAGES)} changed since {len(others)} parts "
+            f"the model, its tokenizer or {', '.join(PACKAGES)} changed since {len(there)} parts "
             f"in {parts} were scored, so they are not used: the run starts anew.",
             stacklevel=2,
         )
-    own.mkdir(exist_ok=True)
-    return own
+    return key
 
 
 def read(part: Path) -> pd.DataFrame:

@@ -26,8 +26,11 @@ def right_kinds(model: Any, tokenizer: Any) -> None:
     Raises:
         TypeError: one of them is not.
     """
-    if tokenizer is None or not callable(tokenizer):
-        raise TypeError(f"tokenizer: expected the model's, got {type(tokenizer).__name__}.")
+    if not all(hasattr(tokenizer, name) for name in ("__call__", "__len__", "bos_token_id")):
+        raise TypeError(
+            f"tokenizer: expected the model's, got {type(tokenizer).__name__}; of a processor, "
+            "give its tokenizer."
+        )
     if not isinstance(model, nn.Module) or not hasattr(model, "get_output_embeddings"):
         raise TypeError(
             f"model: expected a Hugging Face causal language model, got {type(model).__name__}; "
@@ -99,8 +102,14 @@ def _causal(model: nn.Module) -> None:
     """
     a, b = (Batch.of(model, [Example((1, 2, 1), (last,))]).inputs for last in (1, 2))
     own = {name: value for name, value in a.items() if name != "position_ids"}
-    with torch.no_grad(), quantized_checks.uncoupled(model):
-        logits = [model(**given).logits.float() for given in (a, b, own)]
+    try:
+        with torch.no_grad(), quantized_checks.uncoupled(model):
+            logits = [model(**given).logits.float() for given in (a, b, own)]
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ScoreError(
+            f"model: {type(model).__name__} fails on four tokens ({error}); score takes models "
+            "that give logits for token ids."
+        ) from error
     start = virtual_positions(model, logits[0], 4)
     first, second, third = (x[:, start : start + 3] for x in logits)
     tolerance = 1e-2 if dtype_of(model).itemsize < 4 else 1e-4

@@ -7,6 +7,7 @@ from typing import Any
 
 from gnuq.language_models import generate, texts
 from gnuq.scoring.attempts import Key
+from gnuq.scoring.errors import ScoreError
 from gnuq.scoring.examples import Example
 
 
@@ -23,9 +24,15 @@ def greedy(
 
     Returns:
         By number, the prompts with their answers; and why others have none.
+
+    Raises:
+        ScoreError: the model cannot generate.
     """
     fitting, wrong = with_room(model, prompts, room)
-    given = generate(model, tokenizer, list(fitting.values()), max_new_tokens=room)
+    try:
+        given = generate(model, tokenizer, list(fitting.values()), max_new_tokens=room)
+    except ValueError as error:
+        raise ScoreError(str(error)) from error
     answers = {number: one.ids for number, one in zip(fitting, given, strict=True)}
     wrong |= {n: "the model's own answer is empty" for n, ids in answers.items() if not ids}
     return {n: Example(fitting[n], ids) for n, ids in answers.items() if ids}, wrong

@@ -23,8 +23,9 @@ from gnuq.scoring.examples import Example, ScoreError
 from gnuq.scoring.heads import logits_at
 from gnuq.scoring.learnt_prompts import learnt_positions
 
-#: Objectives are multiplied by at most this in the backward pass: 2⁵⁰ keeps float32 in range.
-LARGEST_SCALE = 2.0**50
+#: Objectives are multiplied by at most this in the backward pass: its square, and the gradient at
+#: the log-odds, stay in the range of the type in which these are differentiated.
+LARGEST_SCALE = {torch.float64: 2.0**500, torch.float32: 2.0**60}
 #: A log-probability below is that of a token that cannot be: its logit was −∞.
 IMPOSSIBLE = -1e30
 #: A norm below has lost digits, or all of them.
@@ -99,12 +100,13 @@ def device_of(model: nn.Module) -> torch.device:
 def token_log_probabilities(
     logits: Float[Tensor, "batch tokens vocabulary"], tokens: Int[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch tokens"]:
-    """The log-probabilities log p(y_t | y_<t, x) of the given tokens, in float32 at least.
+    """The log-probabilities log p(y_t | y_<t, x) of the given tokens; float64, but not on MPS.
 
     As log σ of the token's log-odds against all others: no digit of 1 − p is lost where p is
-    nearly 1, neither here nor in the gradient.
+    nearly 1, neither here nor in the gradient, which float32 could not hold beyond 87 nats.
     """
-    found = functional.logsigmoid(log_odds_of(logits, tokens))
+    odds = log_odds_of(logits, tokens)
+    found = functional.logsigmoid(odds if odds.device.type == "mps" else odds.double())
     return found.masked_fill(found < IMPOSSIBLE, -torch.inf)
 
 
@@ -180,10 +182,11 @@ class Objective:
         log_p, mask = self.log_probabilities, self.batch.mask.to(values.device)
         relative = (log_p - self.log_unit.to(log_p)).exp()
         slope = -torch.expm1(log_p) * (1.0 if "log" in self.name else relative)
-        slope = (slope * mask).clamp(min=1 / LARGEST_SCALE)
+        largest = LARGEST_SCALE[values.dtype]
+        slope = (slope * mask).clamp(min=1 / largest)
         if self.name != "token_average":
             slope = (slope.amax(1) / mask.sum(1))[:, None]
-        return torch.exp2(-slope.log2().ceil()).clamp(max=LARGEST_SCALE).expand_as(values)
+        return torch.exp2(-slope.log2().ceil()).clamp(max=largest).expand_as(values)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def score(
         §3.4, Eq. (9)–(10); the aleatoric score is §3.4's (1/T) Σ_t p_t (1 − p_t).
     """
     objectives.check(objective)
+    # as it was before torch.compile; not by getattr, which adapters hand on to what they wrap
+    model = getattr(model, "_modules", {}).get("_orig_mod", model)
     models.right_kinds(model, tokenizer)
     with exclusive(model):
         models.ready(model, tokenizer)

@@ -210,11 +210,12 @@ def _logarithm(norms: np.ndarray) -> np.ndarray:
 
 def _warn_of_underflow(log_epistemic: np.ndarray) -> None:
     """A norm that no float can hold is not passed on as nought without a word."""
-    low = np.isfinite(log_epistemic) & (log_epistemic < np.log(passes.TINY))
+    low = log_epistemic < np.log(passes.TINY)
     if low.any():
         warnings.warn(
             f"{low.sum()} squared norms, the first of answer {low.argmax()}, are as small as "
             f"e^{log_epistemic[low].min():.0f}, which no float can hold: epistemic, and what "
-            "derives from it, is nought or has lost digits there. log_epistemic has them.",
+            "derives from it, is nought or has lost digits there. log_epistemic has what is known "
+            "(-inf: nought to every digit).",
             stacklevel=3,
         )

@@ -213,3 +213,36 @@ def test_prompts_that_cannot_be_continued_are_refused(model: LlamaForCausalLM) -
         generate(model, tokenizer, ["a", ""])
     with pytest.raises(ValueError, match=r"model\.eval"):
         generate(tiny.llama().train(), tokenizer, ["a"])
+
+
+@pytest.mark.parametrize("kind", ["PromptTuningConfig", "PromptEncoderConfig"])
+def test_a_learnt_prompt_is_refused_since_peft_repeats_it(
+    kind: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """If the two ways of generating agree again, the refusal has no reason any more."""
+    peft = pytest.importorskip("peft")
+    settings = getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    tuned = peft.get_peft_model(tiny.llama(), settings).eval()
+    for name, parameter in tuned.named_parameters():
+        if "prompt_encoder" in name:
+            torch.nn.init.normal_(parameter)
+    with pytest.raises(ValueError, match="peft repeats its learnt prompt at every token"):
+        generate(tuned, tokenizer, [[5, 6, 7]])
+    ids = torch.tensor([[5, 6, 7]])
+    told = {"max_new_tokens": 12, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    remembering, reading_all = (
+        tuned.generate(input_ids=ids, use_cache=used, **told) for used in (True, False)
+    )
+    assert not torch.equal(remembering, reading_all)
+
+
+@pytest.mark.parametrize("prompt", [[1, 1, 5], "<s><s> a", " <s> a"])
+def test_a_prompt_that_begins_twice_is_refused(
+    prompt: object, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    begin = tokenizer.bos_token_id
+    given = [begin, begin, 5] if isinstance(prompt, list) else prompt
+    if isinstance(given, str):
+        given = given.replace("<s>", tokenizer.bos_token)
+    with pytest.raises(ValueError, match=r"prompt 0 begins with .* begin"):
+        generate(model, tokenizer, [given])

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from gnuq.__main__ import main
+from gnuq.__main__ import main, program
 from gnuq.language_models import Loaded
 from gnuq.scoring import command, files, report
 from tests import tiny
@@ -178,6 +178,48 @@ def test_an_output_that_cannot_be_written_is_told_in_one_line(capsys: Any, tmp_p
     assert found.startswith("python -m gnuq score: ")
     assert "/proc/self" in found
     assert found.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_standard_output_that_is_full_is_told_in_one_line(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not written when the process ends would give a status of Python's own."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main([*QUESTION, "--answer", "Paris"]) == 2
+        full.flush()  # nothing is left that could fail
+    found = capsys.readouterr().err
+    assert "No space left on device" in found
+    assert found.count("\n") == 1
+
+
+def test_a_closed_standard_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main([*QUESTION, "--answer", "Paris"]) == 0
+
+
+def test_a_fault_of_its_own_has_a_trace_and_a_status_of_its_own(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status 1 says that some lines could not be scored."""
+
+    def fail(*names: Any, **options: Any) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(command, "load", fail)
+    monkeypatch.setattr(sys, "argv", ["gnuq", *QUESTION])
+    assert program() == 2
+    assert "ZeroDivisionError: a fault" in capsys.readouterr().err
+
+
+def test_warnings_are_told_in_one_line(capsys: Any, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "what is", "answer": "what is France"}')
+    assert main(["score", "--input", str(source), "--output", str(tmp_path / "o.parquet")]) == 0
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("python -m gnuq")]
+    assert len(lines) == 1
+    assert "begins with the whole text of its prompt" in lines[0]
 
 
 def test_help_is_quick() -> None:

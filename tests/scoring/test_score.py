@@ -248,7 +248,7 @@ def test_a_long_joint_probability_is_kept_as_a_logarithm(llama: Any, length: int
         assert found.epistemic[0] == pytest.approx(math.exp(expected), rel=1e-6)
     else:
         assert expected < -1400
-        with pytest.warns(UserWarning, match=r"first of answer 0, .* log_epistemic has them"):
+        with pytest.warns(UserWarning, match=r"first of answer 0, .* log_epistemic has what"):
             found = gnuq.score(*given, objective="joint_probability")
         assert found.epistemic[0] == 0
     assert found.log_epistemic[0] == pytest.approx(expected, rel=1e-9)
@@ -317,6 +317,36 @@ def test_a_batch_that_does_not_fit_is_halved(
     assert {1, 2, 4} <= set(seen)
 
 
+@pytest.mark.parametrize("objective", ["mean_probability", "mean_log_probability"])
+@pytest.mark.parametrize("gap", [60.0, 80.0, 100.0, 200.0])
+def test_certain_answers_have_a_norm_in_every_data_type(gap: float, objective: str) -> None:
+    """1 − p is below e⁻¹⁹⁰; ‖∇p̄‖² scales as its square, which float32 cannot hold."""
+
+    def found(offset: float, dtype: torch.dtype) -> float:
+        torch.manual_seed(0)
+        model = tiny.model("llama", torch.float32)
+        model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
+        with torch.no_grad():
+            model.lm_head.weight.normal_(std=0.15)
+            model.lm_head.bias.zero_()[4] = offset
+        scores = gnuq.score(model.to(dtype), TOKENIZER, [(1, 5, 7)], [(4, 4)], objective=objective)
+        return float(scores.log_epistemic[0])
+
+    wide = found(gap, torch.float64)
+    assert wide == pytest.approx(found(30.0, torch.float64) - 2 * (gap - 30), abs=1e-4)
+    assert found(gap, torch.float32) == pytest.approx(wide, abs=1e-4)
+    assert found(gap, torch.float16) == pytest.approx(wide, abs=0.2)
+
+
+def test_an_answer_beyond_doubt_is_said_to_have_no_norm() -> None:
+    model = tiny.model("llama")
+    model.lm_head = torch.nn.Linear(16, tiny.VOCABULARY)
+    with torch.no_grad():
+        model.lm_head.bias.zero_()[4] = 1e4
+    with pytest.warns(UserWarning, match="first of answer 0, are as small as e\\^-inf"):
+        assert gnuq.score(model, TOKENIZER, [(1, 5)], [(4,)]).epistemic[0] == 0
+
+
 def test_a_token_of_probability_nought_is_refused_and_others_are_not(llama: Any) -> None:
     """Logit 0 is masked out: padding has that id, and must not matter."""
 
@@ -364,7 +394,8 @@ def test_weights_that_are_not_in_memory() -> None:
     with torch.device("meta"):
         model = T.LlamaForCausalLM(T.LlamaConfig(**tiny.GROUPED)).eval()
     refused("not in memory", ScoreError, model, TOKENIZER, [], [])
-    refused("tokenizer: expected the model's", TypeError, model, None, [], [])
+    for no_tokenizer in (None, "gpt2", len):
+        refused("tokenizer: expected the model's", TypeError, model, no_tokenizer, [], [])
 
 
 def test_what_cannot_be_batched_is_scored_one_by_one() -> None:
@@ -387,6 +418,25 @@ def test_arrays_and_columns_of_tables(llama: Any) -> None:
     np.testing.assert_allclose(found.epistemic, expected)
 
 
+def test_a_table_is_not_taken_for_the_names_of_its_columns(llama: Any) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"what": ["w1 w2"], "is": ["w3 w4"]})
+    refused("of a table one column", ScoreError, llama, TOKENIZER, table, ["yes", "w5"])
+
+
+def test_a_compiled_model_is_scored_as_it_was_before(llama: Any) -> None:
+    found, expected = score(torch.compile(llama, backend="eager")), score(llama)
+    np.testing.assert_array_equal(found.epistemic, expected.epistemic)
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_a_model_that_gives_no_logits_is_refused() -> None:
+    model = tiny.model("llama")
+    model.config.return_dict = False
+    refused("fails on four tokens", ScoreError, model, TOKENIZER, PROMPTS, ANSWERS)
+
+
 def test_another_models_tokenizer() -> None:
     sizes = {**tiny.GROUPED, "vocab_size": 2000}
     model = T.LlamaForCausalLM(T.LlamaConfig(**sizes)).eval()
@@ -407,7 +457,8 @@ def test_options_that_there_are_not(llama: Any) -> None:
     refused("objective: 'mean' is none of", ScoreError, llama, TOKENIZER, [], [], objective="mean")
     refused("params: 'some'", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, params="some")
     refused("leaves no weight", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, params="adapter")
-    refused("memory: 0", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, memory=0)
+    for memory in (0, -1, math.nan, "1"):
+        refused("memory: ", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS, memory=memory)
 
 
 def test_an_answer_that_does_not_fit(llama: Any) -> None:
