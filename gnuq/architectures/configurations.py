@@ -106,10 +106,16 @@ SIZES: dict[str, Any] = {
 #: What a family needs beyond `SIZES`, by model type; None leaves a name at its default.
 SPECIAL: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": 4},
-    "cohere_compass_text": {"layer_types": ["full_attention", "sliding_attention"] * 2},
-    "cpmant": {"prompt_types": 1, "prompt_length": 1, "segment_types": 2},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention", "sliding_attention"] * 2,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 10000.0}
+            for kind in ("full_attention", "sliding_attention")
+        },
+    },
+    "cpmant": {"prompt_types": 4, "prompt_length": 4},
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "dots1": {"n_shared_experts": 1},
@@ -126,11 +132,56 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
     "longcat_flash": {"zero_expert_num": 1},
     "mamba2": {"num_heads": 8, "head_dim": 8},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 2,
+    },
     "reformer": {
         "axial_pos_shape": [8, 16],
         "axial_pos_embds_dim": [16, 16],
         "attn_layers": ["local"] * 4,
     },
+    "convnext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+    "convnextv2": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+    "distilbert": {"dim": WIDTH, "hidden_dim": 48},
+    "efficientnet": {"width_coefficient": 0.1, "depth_coefficient": 0.3, "hidden_dim": 128},
+    "regnet": {
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16],
+        "depths": [1, 1],
+        "groups_width": 4,
+        "layer_type": "x",
+    },
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+    "segformer": {
+        "hidden_sizes": [8, 16],
+        "depths": [1, 1],
+        "num_attention_heads": [1, 2],
+        "num_encoder_blocks": 2,
+        "sr_ratios": [2, 1],
+        "patch_sizes": [7, 3],
+        "strides": [4, 2],
+        "mlp_ratios": [2, 2],
+        "decoder_hidden_size": 16,
+    },
+    "swin": {
+        "embed_dim": 8,
+        "depths": [2, 2],
+        "num_heads": [2, 2],
+        "window_size": 4,
+        "patch_size": 4,
+    },
+    "swinv2": {
+        "embed_dim": 8,
+        "depths": [2, 2],
+        "num_heads": [2, 2],
+        "window_size": 4,
+        "patch_size": 4,
+    },
+    "t5": {"decoder_start_token_id": 0, "d_kv": 8, "d_ff": 48},
     "xmod": {"default_language": "en_XX"},
     "zamba": {
         "attention_hidden_size": 64,
@@ -138,7 +189,12 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "attn_layer_period": 2,
         "attn_layer_offset": 1,
     },
-    "zamba2": {"layers_block_type": ["mamba", "hybrid"] * 2, "num_mem_blocks": 1},
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+        "num_mem_blocks": 1,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
     "zaya": {"num_experts_per_tok": 1},
 }
 
