@@ -36,7 +36,8 @@ def score(
     """Epistemic and aleatoric uncertainty of generated answers.
 
     Args:
-        model: any Hugging Face causal language model, quantised or not, in evaluation mode. Its
+        model: a Hugging Face causal language model (the book lists the classes that are exact;
+            others are refused by name), quantised or not, in evaluation mode. Its
             weights stay as they are, and no weight gradient is stored. Half precision costs
             digits of the gradient: norms are off by a few per cent in bfloat16, less in float16.
         tokenizer: the model's own.
