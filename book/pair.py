@@ -13,7 +13,13 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-PAIRED = ("notebooks/*", "book/teaching/lecture_*", "book/discrepancies", "book/paper_map")
+PAIRED = (
+    "notebooks/*",
+    "book/teaching/lecture_*",
+    "book/discrepancies",
+    "book/exact_classes",
+    "book/paper_map",
+)
 
 
 def paired(ending: str) -> list[Path]:

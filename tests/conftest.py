@@ -45,7 +45,8 @@ SHAPED = (
 )  # fmt: skip
 #: Whose tests take seconds each.
 SLOW = (
-    "pipeline/test_check.py", "pipeline/test_comparisons.py", "pipeline/test_question_answering.py",
+    "architectures", "pipeline/test_check.py", "pipeline/test_comparisons.py",
+    "pipeline/test_question_answering.py",
     "pipeline/test_runs.py", "posteriors/test_hmc.py", "posteriors/test_streaming.py",
     "qa/test_command.py", "qa/test_runs.py", "language_models/test_offline.py",
     "test_benchmarks_scoring.py", "test_build.py", "test_language_results.py", "test_proxy_bias.py",

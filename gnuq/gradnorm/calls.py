@@ -280,7 +280,7 @@ class Call:
         try:
             touched = {f"module.{name}": value for name, value in self.touched.items()}
             found, outputs = per_example(run, touched, batched, deltas)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise self.refuse(f"it cannot run on one example: {error}") from error
         for i, delta, got in zip(self.deltas, deltas, outputs, strict=True):
             if not close(self.outputs[i].reshape(delta.shape), got):

@@ -170,6 +170,7 @@ class Recorder:
                 if call.owner or call.touched:
                     self.constants.append(call)
                 return output
+            call.owner = call.owner and not self._used_around(module)
             call.returned(args, kwargs)
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 call.look_at(output)
@@ -189,6 +190,12 @@ class Recorder:
         after = module.register_forward_hook(leave, with_kwargs=True, prepend=True)
         stack.callback(before.remove)
         stack.callback(after.remove)
+
+    def _used_around(self, module: nn.Module) -> bool:
+        """Whether a module around one uses all its parameters, and hands them to it."""
+        charged = {id(p) for running in self._running for p in running.touched.values()}
+        own = [p for p in module._parameters.values() if p is not None]
+        return bool(charged) and bool(own) and all(id(p) in charged for p in own)
 
     def _used(self, parameter: int, function: str) -> None:
         """Charge a use to the innermost running call, or refuse it."""

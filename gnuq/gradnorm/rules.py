@@ -249,7 +249,7 @@ def per_example(
 
     try:
         gradients, outputs = torch.func.vmap(one)(tuple(tensors), tuple(deltas))
-    except (RuntimeError, NotImplementedError, ValueError):  # not every operation knows vmap
+    except (RuntimeError, ValueError, IndexError, TypeError):  # not every operation knows vmap
         gradients, outputs = _each(run, parameters, tensors, deltas)
     return {name: Dense.of(value) for name, value in gradients.items()}, outputs
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gnuq import artefacts
+from gnuq.architectures.sweep import SAMPLE, sweep
 from gnuq.artefacts import Origin, Parts
 from gnuq.pipeline import text_proxies
 from gnuq.pipeline.comparisons import significant
@@ -164,6 +165,13 @@ DERIVED: dict[str, Derived] = {
     "proxy-bias-maps": _plain("records/proxy-bias/maps", proxy_bias.figure_1),
     "table-3": _from("results/table-3", "results/proxy-bias", proxy_tables.table_3),
     "table-4": _from("results/table-4", f"records/{text_proxies.NAME}", text_proxies.summaries),
+    "exact-classes": Derived(
+        ("results/exact-classes",),
+        ("gnuq.architectures.sweep.sweep",),
+        lambda _: {"results/exact-classes": significant(sweep())},
+        sample=lambda: {"results/exact-classes": significant(sweep(SAMPLE))},
+        tolerance=1.0,  # its differences are of rounding
+    ),
     "qa-null": _plain("results/qa-null", resampled_tests.qa_null),
     # Table 15 takes two models
     **(_answers() if len({model for model, _ in study.FINISHED}) > 1 else {}),

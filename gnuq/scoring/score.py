@@ -38,7 +38,8 @@ def score(
     """Epistemic and aleatoric uncertainty of generated answers.
 
     Args:
-        model: any Hugging Face causal language model, quantised or not, in evaluation mode. Its
+        model: a Hugging Face causal language model (the book lists the classes that are exact;
+            others are refused by name), quantised or not, in evaluation mode. Its
             weights stay as they are, and no weight gradient is stored. Half precision costs
             digits of the gradient: in bfloat16 one answer's norm differs by up to 45 % from that
             in float32, and by as much from batch to batch; a few per cent on average.
