@@ -249,11 +249,30 @@ class Call:
         return {name: found[name] for name in self.touched}
 
     def _by_fallback(self, batch: int, tokens: int) -> dict[str, Factor]:
-        leaves, spec = tree_flatten(tree_map(_detached, self.arguments))
-        lengths = [x.shape[0] if isinstance(x, Tensor) and x.ndim else 0 for x in leaves]
-        in_a_row = [i for i, n in enumerate(lengths) if tokens > 1 and n == batch * tokens]
-        split = in_a_row + [i for i, n in enumerate(lengths) if n == batch]
+        """The generic rule on one example after the other.
 
+        A constant may have as many rows as there are examples by accident; so if the module does
+        not give what the call gave, it is tried with such tensors left whole.
+        """
+        leaves, spec = tree_flatten(self.arguments)
+        lengths = [x.shape[0] if isinstance(x, Tensor) and x.ndim else 0 for x in leaves]
+        rows = [i for i, n in enumerate(lengths) if n in (batch, batch * tokens)]
+        constant = [i for i in rows if not leaves[i].requires_grad]
+        leaves = [_detached(x) for x in leaves]
+        refused = None
+        for kept in ([], *([i] for i in constant), *([constant] if len(constant) > 1 else [])):
+            split = [i for i in rows if i not in kept]
+            try:
+                return self._one_by_one(leaves, spec, split, batch, tokens)
+            except UnsupportedModuleError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
+
+    def _one_by_one(
+        self, leaves: list[Any], spec: Any, split: list[int], batch: int, tokens: int
+    ) -> dict[str, Factor]:
+        in_a_row = [i for i in split if tokens > 1 and leaves[i].shape[0] == batch * tokens]
         local = _Forward(self.module)
 
         def run(parameters: dict[str, Tensor], tensors: list[Tensor]) -> list[Tensor]:

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from gnuq.gradnorm import checks, judge, separation
+from gnuq.gradnorm.calls import UnsupportedModuleError
 
 #: Every batch; the first one only; none.
 Verify = Literal["first"] | bool
 
 
+ACCIDENT = (
+    "inputs: on one example alone the model's output has another shape than in the batch. If one "
+    "of the inputs is no batch, but has as many rows by accident, bind it to the model "
+    "(functools.partial, a buffer) or score another number of examples at a time."
+)
 #: Coarser types than this are half precision.
 HALF = 1e-4
 #: Between a rule and autograd on one and the same forward pass, in units of the type's precision:
@@ -93,12 +99,17 @@ class Verification:
 
         def in_its_row(output: Any) -> Tensor:
             """The objective may hold one target per example, so it gets as many rows as before."""
-            found: Tensor = objective(checks.in_row(output, chosen, batch))
+            try:
+                found: Tensor = objective(checks.in_row(output, chosen, batch))
+            except (RuntimeError, IndexError, ValueError) as error:
+                raise UnsupportedModuleError(f"{ACCIDENT} ({error})") from error
             return found[chosen : chosen + 1]
 
         alone = checks.one_of(inputs, chosen) if batch > 1 else inputs
         verdict = judge.plain(model, alone, in_its_row, scale)
         rows = {name: norm.reshape(batch, -1)[chosen] for name, norm in norms.items()}
+        if any(row.shape != verdict.values.shape for row in rows.values()):
+            raise UnsupportedModuleError(ACCIDENT)
         eps = precision(model)
         judge.compare(verdict, rows, start + chosen, tolerance(eps), eps)
 

@@ -389,3 +389,45 @@ def test_a_graph_whose_nodes_are_the_batch_is_refused() -> None:
     inputs = (torch.randn(4, 6), torch.ones(4, 4) / 4)
     with pytest.raises(UnsupportedModuleError, match="depends on others"):
         squared_gradient_norms(Graph().eval(), inputs, probabilities)
+
+
+class Inner(nn.Module):
+    """Has no rule, and is given a table beside the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(6))
+
+    def forward(self, h: torch.Tensor, table: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (h * self.w * mask) @ table.T
+
+
+class Tables(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.inner, self.table = nn.Linear(6, 6), Inner(), torch.randn(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(self.layer(x), self.table, (x > 0).double())
+
+
+@pytest.mark.parametrize("batch", [3, 4, 5])
+def test_a_table_with_as_many_rows_as_examples_is_no_batch(batch: int) -> None:
+    right(Tables().eval(), torch.randn(batch, 6))
+
+
+def test_an_input_with_as_many_rows_as_examples_by_accident_is_refused_by_name() -> None:
+    class Prototypes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) @ prototypes.T
+
+    model, x, table = Prototypes().eval(), torch.randn(4, 6), torch.randn(4, 6)
+    with pytest.raises(UnsupportedModuleError, match=r"inputs.*by accident.*partial"):
+        squared_gradient_norms(model, (x, table), probabilities)
+    found = squared_gradient_norms(model, (x[:3], table), probabilities).total
+    bound = Own(lambda m, x: m.inner(x, table), inner=model)
+    torch.testing.assert_close(squared_gradient_norms(bound, x, probabilities).total[:3], found)
