@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gnuq.gradnorm import checks, quantized_checks
 from gnuq.language_models import texts
 from gnuq.scoring.batches import dtype_of
 from gnuq.scoring.examples import Example, ScoreError
-from gnuq.scoring.heads import virtual_positions
+from gnuq.scoring.heads import logits_at, virtual_positions
 from gnuq.scoring.learnt_prompts import learnt_positions
 from gnuq.scoring.passes import Batch
 
-_CAUSAL: WeakSet[nn.Module] = WeakSet()
+#: The models that passed, and what of them would change what they compute behind their head.
+_passed: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()
 
 
 def right_kinds(model: Any, tokenizer: Any) -> None:
@@ -62,9 +64,15 @@ def ready(model: Any, tokenizer: Any) -> None:
     except ValueError as error:
         raise ScoreError(str(error)) from error
     quantized_checks.check(model)
-    if model not in _CAUSAL:
+    if _passed.get(model) != (seen := _looks(model)):
         _causal(model)
-        _CAUSAL.add(model)
+        _passed[model] = seen
+
+
+def _looks(model: Any) -> tuple:
+    head = model.get_output_embeddings()
+    hooks = [[*x._forward_hooks, *x._forward_pre_hooks] for x in (model, head)]
+    return (id(head), str(hooks), id(vars(model).get("forward")), id(type(model).forward))
 
 
 def _generates(model: Any) -> None:
@@ -112,16 +120,32 @@ def _causal(model: nn.Module) -> None:
         ) from error
     start = virtual_positions(model, logits[0], 4)
     first, second, third = (x[:, start : start + 3] for x in logits)
-    tolerance = 1e-2 if dtype_of(model).itemsize < 4 else 1e-4
-    if float((first - second).abs().max()) > tolerance * float(first.abs().max()):
+    tolerance = (1e-2 if dtype_of(model).itemsize < 4 else 1e-4) * float(first.abs().max())
+    _head_last(model, a, first[:, 1:], tolerance)
+    if float((first - second).abs().max()) > tolerance:
         raise ScoreError(
             f"model: {type(model).__name__} sees later tokens (an encoder or masked language "
             "model); score takes causal models only."
         )
-    if float((first - third).abs().max()) > tolerance * float(first.abs().max()):
+    if float((first - third).abs().max()) > tolerance:
         raise ScoreError(
             f"model: {type(model).__name__} does not count positions from nought, so batches "
             "cannot be padded; score takes models that do."
+        )
+
+
+def _head_last(
+    model: nn.Module, inputs: dict[str, Any], expected: Tensor, tolerance: float
+) -> None:
+    """The logits of some positions are what they are among those of all."""
+    positions, found = torch.tensor([[1, 2]], device=expected.device), torch.empty(0)
+    with torch.no_grad(), logits_at(model, positions, 4), suppress(IndexError, RuntimeError):
+        found = model(**inputs).logits.float()
+    if found.shape != expected.shape or float((found - expected).abs().max()) > tolerance:
+        raise ScoreError(
+            f"model: {type(model).__name__} changes its logits behind the output embedding by "
+            "other positions or by the ids (a hook, a penalty for repetition), so it cannot be "
+            "scored at the answer's positions alone; remove what does."
         )
 
 

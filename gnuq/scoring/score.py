@@ -37,6 +37,9 @@ def score(
 ) -> Scores:
     """Epistemic and aleatoric uncertainty of generated answers.
 
+    One thread at a time scores a model; others wait. The scores belong to the model as it is now:
+    what is computed later from its weights is refused once these have changed.
+
     Args:
         model: a Hugging Face causal language model (the book lists the classes that are exact;
             others are refused by name), quantised or not, in evaluation mode. Its
@@ -45,8 +48,8 @@ def score(
             in float32, and by as much from batch to batch; a few per cent on average.
         tokenizer: the model's own.
         prompts: texts, lists of chat messages, or token ids, one for each answer.
-        answers: texts, or generated token ids (never tokenised anew). All their tokens count,
-            but no padding and no token that ends the sequence.
+        answers: texts, or generated token ids (never tokenised anew), without the prompt's. All
+            their tokens count, but no padding and no token that ends the sequence.
         objective: what is differentiated: "mean_probability" is the paper's, Eq. (9);
             "mean_log_probability", "joint_probability" and "token_average" (the average of
             ‖∇p_t‖² over the tokens, one backward pass for each) stand beside it.
@@ -54,7 +57,8 @@ def score(
             `.grad`, which leaves quantised and frozen weights out; "adapter" or "base": the
             weights of LoRA adapters, or all but those; or a function of a weight's name.
         chat: wrap prompts that are texts into the tokenizer's chat template.
-        end: count the token that ends the sequence as the last one of each answer.
+        end: count the token that ends the sequence as the last one of each answer; of several
+            that stand at the end of an answer's ids the first, since the others are padding.
         memory: GiB that a batch's activations may take; if omitted, half of a GPU's free
             memory, or a quarter of a machine's, at most one GiB.
         verify: differentiate the shortest answer of each batch on its own too, by plain autograd,
@@ -67,9 +71,11 @@ def score(
 
     Raises:
         TypeError, ScoreError: the model or the tokenizer cannot be scored (see `models.ready`);
-            prompts and answers of different number; an unknown objective.
-        ExampleError: an empty answer, one that does not fit the context, or one whose score
-            would not be finite; the message names it.
+            prompts and answers of different number; an unknown objective; autocast; weights that
+            change meanwhile.
+        ExampleError: an empty answer, one that does not fit the context, that begins with the
+            prompt or with a begin token, or whose score would not be finite; a prompt that begins
+            twice, or is padded with a token of another meaning; the message names it.
         UnsupportedModuleError: a layer whose gradient cannot be accounted for exactly.
 
     Source:

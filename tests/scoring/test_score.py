@@ -288,7 +288,7 @@ def test_a_head_that_is_not_called_once_is_refused(llama: Any, calls: int) -> No
 
     model.lm_head, model.get_output_embeddings = Head(), lambda: head
     with pytest.raises(
-        (ScoreError, UnsupportedModuleError), match=r"logits have|states of|outside the module"
+        (ScoreError, UnsupportedModuleError), match=r"behind the output embedding|states of"
     ):
         score(model)
 
@@ -435,6 +435,35 @@ def test_a_model_that_gives_no_logits_is_refused() -> None:
     model = tiny.model("llama")
     model.config.return_dict = False
     refused("fails on four tokens", ScoreError, model, TOKENIZER, PROMPTS, ANSWERS)
+
+
+def shrunk_by_position(head: Any, given: Any, logits: torch.Tensor) -> torch.Tensor:
+    return logits / torch.arange(1.0, logits.shape[1] + 1)[:, None]
+
+
+def test_logits_that_depend_on_more_than_their_position_are_refused(llama: Any) -> None:
+    """Scored at the answer's positions alone, they would be others; a hook may come later, too."""
+
+    class Penalised(T.LlamaForCausalLM):
+        """Penalises the repetition of the ids that it is given."""
+
+        def forward(self, input_ids: torch.Tensor, **options: Any) -> Any:
+            output = super().forward(input_ids=input_ids, **options)
+            if output.logits.shape[1] == input_ids.shape[1]:
+                output.logits = output.logits.scatter_add(
+                    2, input_ids[..., None], torch.full_like(output.logits, -2.0)
+                )
+            return output
+
+    penalised = Penalised(T.LlamaConfig(**tiny.GROUPED)).eval()
+    refused("behind the output embedding", ScoreError, penalised, TOKENIZER, PROMPTS, ANSWERS)
+    expected = score(llama).epistemic
+    handle = llama.lm_head.register_forward_hook(shrunk_by_position)
+    try:
+        refused("behind the output embedding", ScoreError, llama, TOKENIZER, PROMPTS, ANSWERS)
+    finally:
+        handle.remove()
+    np.testing.assert_array_equal(score(llama).epistemic, expected)
 
 
 def test_another_models_tokenizer() -> None:
