@@ -99,12 +99,15 @@ SIZES: dict[str, Any] = {
     # images and sounds
     "image_size": 32,
     "patch_size": 8,
+    "max_source_positions": 20,
+    "num_mel_bins": 16,
     "num_labels": 3,
     "hidden_dropout": 0.0,
 }
 
 #: What a family needs beyond `SIZES`, by model type; None leaves a name at its default.
 SPECIAL: dict[str, dict[str, Any]] = {
+    "audio-spectrogram-transformer": {"max_length": 32},
     "codegen": {"rotary_dim": 4},
     "cohere_compass_text": {
         "layer_types": ["full_attention", "sliding_attention"] * 2,

@@ -15,6 +15,18 @@ from gnuq.architectures.outcomes import Outcome, table
 SAMPLE = ("llama", "qwen3_moe", "qwen3_next", "llama4_text", "distilbert", "vit")
 
 
+#: Tasks in the order of the table.
+ORDER = {task: i for i, task in enumerate((causal.TASK, *classifiers.FAMILIES))}
+
+
+def families() -> list[str]:
+    """All model types that the sweep looks at."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    others = [kind for kinds in classifiers.FAMILIES.values() for kind in kinds]
+    return list(dict.fromkeys([*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *others]))
+
+
 def sweep(only: Collection[str] | None = None) -> pd.DataFrame:
     """One row a class: see `gnuq.architectures.outcomes.Outcome`.
 

@@ -106,20 +106,21 @@ def _same_vocabulary(model: Any, tokenizer: Any) -> None:
 def _causal(model: nn.Module) -> None:
     """A token must not change the logits before it, or p(y_t | y_<t) is not what comes out.
 
-    And the positions that batches are given must be those that the model counts itself.
+    And the positions and the mask that batches are given must change nothing where all is seen.
     """
     a, b = (Batch.of(model, [Example((1, 2, 1), (last,))]).inputs for last in (1, 2))
-    own = {name: value for name, value in a.items() if name != "position_ids"}
+    added = ("position_ids", "attention_mask")
+    own, unmasked = ({k: v for k, v in a.items() if k not in added[:n]} for n in (1, 2))
     try:
         with torch.no_grad(), quantized_checks.uncoupled(model):
-            logits = [model(**given).logits.float() for given in (a, b, own)]
+            logits = [model(**given).logits.float() for given in (a, b, own, unmasked)]
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ScoreError(
             f"model: {type(model).__name__} fails on four tokens ({error}); score takes models "
             "that give logits for token ids."
         ) from error
     start = virtual_positions(model, logits[0], 4)
-    first, second, third = (x[:, start : start + 3] for x in logits)
+    first, second, third, fourth = (x[:, start : start + 3] for x in logits)
     tolerance = (1e-2 if dtype_of(model).itemsize < 4 else 1e-4) * float(first.abs().max())
     _head_last(model, a, first[:, 1:], tolerance)
     if float((first - second).abs().max()) > tolerance:
@@ -131,6 +132,11 @@ def _causal(model: nn.Module) -> None:
         raise ScoreError(
             f"model: {type(model).__name__} does not count positions from nought, so batches "
             "cannot be padded; score takes models that do."
+        )
+    if float((first - fourth).abs().max()) > tolerance:
+        raise ScoreError(
+            f"model: {type(model).__name__} gives other logits with an attention mask that hides "
+            "nothing than without one, so batches cannot be padded; score takes models that do not."
         )
 
 
