@@ -52,7 +52,7 @@ def slope(log_odds: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 
 def log_odds_from(
     outputs: Float[Tensor, " batch *outputs"], link: Link
-) -> Float[Tensor, " batch *outputs"]:
+) -> Float[Tensor, " batch *classes"]:
     """A classifier's outputs as log-odds; a single output column is dropped.
 
     Raises:

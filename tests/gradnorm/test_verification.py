@@ -258,8 +258,12 @@ def test_first_and_never() -> None:
     squared_gradient_norms(model, x.flip(0), probabilities, batch_size=4, verify=False)
     with pytest.raises(UnsupportedModuleError):
         squared_gradient_norms(model, x.flip(0), probabilities, batch_size=4, verify="first")
+
+
+@pytest.mark.bad_input
+def test_an_unknown_verification_is_named() -> None:
     with pytest.raises(ValueError, match="verify"):
-        squared_gradient_norms(model, x, probabilities, verify="last")
+        squared_gradient_norms(mlp(), torch.randn(2, 6), probabilities, verify="last")
 
 
 def test_weights_that_share_memory_are_refused() -> None:
