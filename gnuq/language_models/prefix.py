@@ -76,6 +76,8 @@ def _divisible(cache: Any, length: int) -> bool:
     than keys and values (a recurrent state, a quantised part), which would not be carried along.
     A tuned prompt before the tokens takes slots of its own.
     """
+    if cache is None:  # transformers before 5.24 gives it under another name
+        return False
     from transformers.cache_utils import (
         DummyLayer,
         DynamicCache,
