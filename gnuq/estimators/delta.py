@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gnuq.estimators.links import Link, log_odds_from, predictions_from, select, slope
 from gnuq.gradnorm import GradientNorms, squared_gradient_norms
-from gnuq.gradnorm.engine import Inputs
+from gnuq.gradnorm.passes import Inputs
 from gnuq.gradnorm.verification import Verify
 
 #: A dense P × P matrix, its diagonal (P,), or a function that applies it to columns (P, n).

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gnuq.estimators.delta import aleatoric
 from gnuq.gradnorm import GradientNorms, squared_gradient_norms
-from gnuq.gradnorm.engine import Inputs
+from gnuq.gradnorm.passes import Inputs
 
 
 def mean_probability(

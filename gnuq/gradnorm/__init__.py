@@ -5,8 +5,9 @@
     norms.by_module()    # the same, split over the modules that own the weights
 
 `shapes` holds gradients in factored form and `factors` their inner products. `rules` has one rule
-per layer kind, as have `convolutions`, `normalisation`, `recurrent` and `transformer_layers`.
-`recorder` watches the forward pass, `engine` puts them together.
+per layer kind, as have `convolutions`, `normalisation`, `recurrent` and `transformer_layers`; what
+has none goes through `fallback`. `recorder` watches the forward pass, `passes` runs the backward
+passes, `engine` puts them together; `judge` and `separation` say whether to believe it.
 """
 
 # To import these is to register their rules.
@@ -18,8 +19,8 @@ from gnuq.gradnorm import (  # noqa: F401 they register their rules
     sorted_experts,
     transformer_layers,
 )
-from gnuq.gradnorm.calls import UnsupportedModuleError
 from gnuq.gradnorm.engine import gradient_factors, squared_gradient_norms
+from gnuq.gradnorm.errors import UnsupportedModuleError
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
 from gnuq.gradnorm.rules import rule
 

@@ -19,7 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gnuq.gradnorm import checks
-from gnuq.gradnorm.engine import (
+from gnuq.gradnorm.exclusive import lock_of
+from gnuq.gradnorm.factors import Dense, Factor, inner, shares
+from gnuq.gradnorm.passes import (
     Inputs,
     Objective,
     Pass,
@@ -31,8 +33,6 @@ from gnuq.gradnorm.engine import (
     scales,
     towards,
 )
-from gnuq.gradnorm.exclusive import lock_of
-from gnuq.gradnorm.factors import Dense, Factor, inner, shares
 
 Uses = dict[str, list[Factor]]
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gnuq.gradnorm.calls import Call, floating
+from gnuq.gradnorm.calls import Call
+from gnuq.gradnorm.fallback import floating
 
 #: Entries of the parameters that a module around a call may take over.
 LARGEST = 2**24

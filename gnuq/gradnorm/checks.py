@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map
 
-from gnuq.gradnorm.calls import UnsupportedModuleError
+from gnuq.gradnorm.errors import UnsupportedModuleError
+from gnuq.gradnorm.examples import batch_of
+from gnuq.gradnorm.surroundings import demand_own_memory, demand_plain_mode
 
 
 class NotFiniteError(ValueError):
@@ -29,7 +28,7 @@ class NotFiniteError(ValueError):
 
 def prepared(model: nn.Module, inputs: Any, *, weights: bool = True) -> Any:
     """Check the model and its inputs; return the inputs detached, a mapping as a dict."""
-    outside()
+    demand_plain_mode()
     ready(model, weights=weights)
     inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
     leaves = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
@@ -48,25 +47,6 @@ def prepared(model: nn.Module, inputs: Any, *, weights: bool = True) -> Any:
                 "mask, use a large negative number)."
             )
     return tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, inputs)
-
-
-def outside() -> None:
-    """No surrounding block changes how a pass computes.
-
-    Raises:
-        ValueError: called under inference_mode or autocast.
-    """
-    if torch.is_inference_mode_enabled():
-        raise ValueError(
-            "called under torch.inference_mode(), which forbids backward passes: call it outside "
-            "that block (torch.no_grad() does no harm)."
-        )
-    kinds = {"cpu", *(("cuda",) if torch.cuda.is_available() else ())}
-    if any(torch.is_autocast_enabled(kind) for kind in kinds):
-        raise ValueError(
-            "called under torch.autocast, which rounds some layers and not others: call it "
-            "outside that block, on a model of the data type that you want (model.to(dtype))."
-        )
 
 
 def ready(model: nn.Module, *, weights: bool = True) -> None:
@@ -97,40 +77,12 @@ def ready(model: nn.Module, *, weights: bool = True) -> None:
             raise ValueError(f"model: parameter {name!r} was made under inference_mode; reload it.")
         if weights and parameter.is_floating_point() and not _finite(parameter):
             raise ValueError(f"model: parameter {name!r} has NaN or infinity; reload the weights.")
-    _own_memory(model)
+    demand_own_memory(model)
     for name, module in model.named_modules():
         if _random_or_coupled(module):
             raise ValueError(
                 f"model: {name!r} ({type(module).__name__}) is random or mixes examples as it "
                 "stands; call model.eval() first, and give batch norm running statistics."
-            )
-
-
-def _own_memory(model: nn.Module) -> None:
-    """No two weights, or scales of packed weights, share memory without being one tensor.
-
-    Layers that are streamed through one buffer do: at the backward pass it holds another layer.
-    """
-    named: dict[str, Tensor] = dict(model.named_parameters())
-    for name, module in model.named_modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if isinstance(scales := getattr(state, "absmax", None), Tensor):
-            named[f"{name}.weight.quant_state.absmax"] = scales
-    seen: set[int] = set()
-    ranges = []
-    for name, x in named.items():
-        if id(x) not in seen and x.layout == torch.strided and x.numel():
-            seen.add(id(x))
-            extent = sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) + 1
-            start = x.data_ptr()
-            ranges.append((str(x.device), start, start + extent * x.element_size(), name))
-    ranges.sort()
-    for (home, _, stop, first), (other, start, _, second) in pairwise(ranges):
-        if home == other and start < stop:
-            raise UnsupportedModuleError(
-                f"parameters {first!r} and {second!r} share memory, but are two tensors, so that "
-                "one's gradient is not the whole gradient. Tie them as one (b.weight = a.weight); "
-                "or, if layers are streamed through one buffer, load the model whole."
             )
 
 
@@ -141,65 +93,6 @@ def _random_or_coupled(module: nn.Module) -> bool:
     dropout = getattr(module, "dropout", 0.0)
     rate = module.p if isinstance(module, nn.modules.dropout._DropoutNd) else dropout
     return module.training and isinstance(rate, float) and rate > 0
-
-
-def batch_of(inputs: Any) -> int:
-    """The number of examples: dimension 0 of the first tensor."""
-    if not isinstance(inputs, (Tensor, tuple, list, Mapping)):
-        raise TypeError(
-            f"inputs: expected a tensor, a tuple of arguments, or a mapping of keyword arguments, "
-            f"got {type(inputs).__name__}."
-        )
-    tensors = [x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor)]
-    if not tensors or tensors[0].ndim == 0:
-        raise ValueError("inputs: they hold no tensor with a batch dimension.")
-    if tensors[0].shape[0] == 0:
-        raise ValueError("inputs: the batch is empty; give at least one example.")
-    return tensors[0].shape[0]
-
-
-def tokens_of(inputs: Any) -> int:
-    """The tokens of an example: dimension 1 of the first tensor, 0 if it has none."""
-    first = next(x for x in tree_flatten(inputs)[0] if isinstance(x, Tensor))
-    return int(first.shape[1]) if first.ndim > 1 else 0
-
-
-def split(inputs: Any, batch_size: int | None) -> list[Any]:
-    """The inputs in parts of at most `batch_size` examples."""
-    batch = batch_of(inputs)
-    if batch_size is None:
-        return [inputs]
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size: {batch_size} is not a positive whole number.")
-    return [_cut(inputs, i, i + batch_size) for i in range(0, batch, batch_size)]
-
-
-def one_of(inputs: Any, example: int) -> Any:
-    """The inputs of one example, as a batch of one."""
-    return _cut(inputs, example, example + 1)
-
-
-def in_row(output: Any, example: int, batch: int) -> Any:
-    """A model's output for one example in its row of the batch; constants in the other rows."""
-
-    def place(x: Any) -> Any:
-        if not isinstance(x, Tensor) or x.shape[:1] != (1,):
-            return x
-        rows = x.detach().expand(batch, *x.shape[1:]).clone()
-        rows[example] = x[0]
-        return rows
-
-    return tree_map(place, output)
-
-
-def _cut(inputs: Any, start: int, stop: int) -> Any:
-    """Rows of every tensor that has as many as there are examples; the rest as it is."""
-    batch = batch_of(inputs)
-    leaves, spec = tree_flatten(inputs)
-    rows = [
-        x[start:stop] if isinstance(x, Tensor) and x.shape[:1] == (batch,) else x for x in leaves
-    ]
-    return tree_unflatten(rows, spec)
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
@@ -221,26 +114,6 @@ def call(model: nn.Module, inputs: Any) -> Any:
                 f".to({wanted}). ({error})"
             ) from error
         raise ValueError(f"inputs: the model failed on {shapes}: {error}") from error
-
-
-@contextmanager
-def eager() -> Generator[None]:
-    """Run functions under torch.compile as they were written: compiled, nobody sees their uses."""
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is None:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
-
-
-@contextmanager
-def deterministic() -> Generator[None]:
-    """Refuse a block that draws random numbers: its gradient would be of one random model."""
-    before = torch.get_rng_state()
-    yield
-    if not torch.equal(before, torch.get_rng_state()):
-        raise ValueError("model: its forward pass draws random numbers; call model.eval() first.")
 
 
 def objective(values: Any, batch: int, anchor: Tensor) -> list[Any]:

@@ -8,31 +8,31 @@ what makes Eq. (4) cost one forward and one backward pass for a whole batch.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
-from gnuq.gradnorm import checks
-from gnuq.gradnorm.calls import Call
-from gnuq.gradnorm.constants import demand_no_hidden_backward
+from gnuq.gradnorm import checks, examples
 from gnuq.gradnorm.exclusive import lock_of
 from gnuq.gradnorm.factors import Factor, squared_norm, total_norm, widen
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
-from gnuq.gradnorm.recorder import ATTACHED, Recorder
+from gnuq.gradnorm.passes import (
+    Inputs,
+    Objective,
+    Pass,
+    Scale,
+    Task,
+    backward,
+    descaled,
+    forward,
+    probed,
+    scales,
+    towards,
+)
+from gnuq.gradnorm.recorder import Recorder
 from gnuq.gradnorm.separation import Probe
 from gnuq.gradnorm.verification import Verification, Verify
-
-#: Maps the model's output to one scalar per example, shape (batch,), or to K, (batch, K).
-Objective = Callable[[Any], Tensor]
-#: Maps the objectives, (batch, K), to what each is multiplied by in its backward pass.
-Scale = Callable[[Tensor], Tensor]
-#: One tensor, a tuple of positional arguments, or a mapping of keyword arguments.
-Inputs = Tensor | tuple | Mapping[str, Any]
 
 
 def squared_gradient_norms(
@@ -82,7 +82,7 @@ def squared_gradient_norms(
     inputs = checks.prepared(model, inputs, weights=bool(verify))
     task, verification = Task(model, objective, scale, flattened), Verification(verify)
     parts, start = [], 0
-    for part in checks.split(inputs, batch_size):
+    for part in examples.split(inputs, batch_size):
         with lock_of(model):
             found = norms(task, part, verification)
             checks.finite_result(model, found.values, found.total, start)
@@ -118,48 +118,6 @@ def gradient_factors(
     return result
 
 
-@dataclass(frozen=True)
-class Task:
-    """What to do with a batch; the attributes as in `squared_gradient_norms`."""
-
-    model: nn.Module
-    objective: Objective
-    scale: Scale | None = None
-    flattened: bool = False
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A recorded forward pass: its values, the objectives as columns of a matrix, its graph."""
-
-    recorder: Recorder
-    values: Tensor
-    columns: Tensor
-    nodes: list[Any]
-
-    def counts(self, name: str, norm: Tensor) -> bool:
-        """Whether a weight was used: a use was seen, or its gradient is not nought."""
-        return name not in self.recorder.unseen or bool(norm.any())
-
-
-@contextmanager
-def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
-    """Run and record; what was recorded is released at the end, also after an error."""
-    tokens = checks.tokens_of(inputs) if task.flattened else 0
-    recorder = Recorder(task.model, flattened=tokens, batch=checks.batch_of(inputs))
-    try:
-        with recorder.watching(), checks.deterministic(), checks.eager():
-            values = task.objective(checks.call(task.model, inputs))
-        with recorder.explaining():
-            nodes = checks.objective(values, checks.batch_of(inputs), recorder.anchor)
-        demand_no_hidden_backward(recorder.constants, values, ATTACHED)
-        with torch.enable_grad():
-            columns = values if values.ndim == 2 else values[:, None]
-        yield Pass(recorder, values.detach(), columns, nodes)
-    finally:
-        recorder.release()
-
-
 def norms(task: Task, inputs: Inputs, verification: Verification) -> GradientNorms:
     """The norms of one batch, not judged yet."""
     with forward(task, inputs) as done:
@@ -182,30 +140,6 @@ def _in_order(model: nn.Module, used: Collection[str]) -> list[str]:
     """Names of weights in the model's order; those that layers keep packed in buffers last."""
     names = [name for name, _ in model.named_parameters() if name in used]
     return names + sorted(set(used).difference(names))
-
-
-def probed(done: Pass, verification: Verification, factor: Tensor | None) -> Probe | None:
-    """The pass that starts with a number of its own for every example, if this batch needs it."""
-    half = any(p.dtype == torch.float16 for p in done.recorder.model.parameters())
-    probe = verification.probe(len(done.columns), done.nodes, half=half)
-    if probe is not None:
-        direction = towards(done, 0, None if factor is None else factor[:, 0])
-        direction = direction * probe.factors.to(direction)[:, None]
-        done.recorder.run_backward(done.columns, direction, probe.note, last=False)
-    return probe
-
-
-def scales(task: Task, done: Pass) -> Tensor | None:
-    """What each objective is multiplied by in its backward pass, shape (batch, K)."""
-    return None if task.scale is None else task.scale(done.columns.detach())
-
-
-def descaled(norm: Tensor, factor: Tensor | None) -> Tensor:
-    """Divide by the square, in float64: a norm too small for float32 was the reason to scale."""
-    if factor is None:
-        return norm
-    widest = torch.float32 if norm.device.type == "mps" else torch.float64
-    return norm.to(widest) / factor.to(norm.device, widest).square()
 
 
 def _norms_of_one(
@@ -244,40 +178,6 @@ def _factors(task: Task, inputs: Inputs, verification: Verification) -> Gradient
             backward(done, towards(done, k), keep, last=k == count - 1, probe=checked)
     sizes = {name: parameter.numel() for name, parameter in task.model.named_parameters()}
     return GradientFactors(done.values, found, sizes)
-
-
-def towards(done: Pass, k: int, factor: Tensor | None = None) -> Tensor:
-    """The gradient at the objectives that singles out objective k, times a factor."""
-    direction = torch.zeros_like(done.columns)
-    direction[:, k] = 1.0 if factor is None else factor
-    return direction
-
-
-def backward(
-    done: Pass,
-    direction: Tensor,
-    consume: Callable[[str, Factor], None],
-    *,
-    last: bool,
-    probe: Probe | None = None,
-) -> None:
-    """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
-    batch = len(done.columns)
-
-    recent: deque = deque(maxlen=8)  # layers that share an input come one after the other
-
-    @torch.no_grad()
-    def collect(call: Call) -> None:
-        if probe is not None:
-            probe.compare(call)
-        for local, factor in call.factors(batch).items():
-            consume(done.recorder.names[id(call.touched[local])], factor)
-        call.deltas.clear()
-        if last:
-            recent.append(call.backward)
-            call.forget()
-
-    done.recorder.run_backward(done.columns, direction, collect, last=last)
 
 
 def _column(part: GradientNorms, name: str) -> Tensor:

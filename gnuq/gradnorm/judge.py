@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from gnuq.gradnorm import checks
-from gnuq.gradnorm.calls import UnsupportedModuleError
-from gnuq.gradnorm.recorder import stored_weights
+from gnuq.gradnorm.errors import UnsupportedModuleError
+from gnuq.gradnorm.owners import stored_weights
 from gnuq.gradnorm.rules import find_rule
 from gnuq.gradnorm.shapes import widen
+from gnuq.gradnorm.surroundings import eager
 from gnuq.gradnorm.trees import tensors
 
 #: How many parameters a message names.
@@ -73,7 +74,7 @@ def plain(
         UnsupportedModuleError: the model cannot run on this example alone.
     """
     norms: dict[str, Tensor] = {}
-    with _weighed(model, norms) as weights, torch.enable_grad(), checks.eager():
+    with _weighed(model, norms) as weights, torch.enable_grad(), eager():
         output = _run(model, inputs)
         values = objective(output)
         columns = (values if values.ndim == 2 else values[:, None])[0]

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from gnuq.gradnorm.factors import widen
-from gnuq.gradnorm.recorder import Recorder, stored_weights
+from gnuq.gradnorm.owners import stored_weights
+from gnuq.gradnorm.recorder import Recorder
 from gnuq.gradnorm.rules import Backward, linear, rule
 
 #: From a layer to its W̃, shape (outputs, inputs), by the layer's full class name.

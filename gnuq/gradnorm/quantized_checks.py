@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from gnuq.gradnorm.calls import UnsupportedModuleError
+from gnuq.gradnorm.errors import UnsupportedModuleError
 from gnuq.gradnorm.quantized import (
     codes_in_order,
     dequantised_weight,

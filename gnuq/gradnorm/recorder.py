@@ -10,69 +10,29 @@ silently too small.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import CheckpointError
 from torch.utils.hooks import RemovableHandle
 
 from gnuq.gradnorm.broadcast import handed_over, one_row, without_rows
-from gnuq.gradnorm.calls import Call, UnsupportedModuleError
+from gnuq.gradnorm.calls import Call
+from gnuq.gradnorm.errors import UnsupportedModuleError
+from gnuq.gradnorm.owners import (
+    computes_with_parameters,
+    encloses_parameters,
+    packed,
+    same_memory,
+    stored_weights,
+    whole_numbers,
+)
 from gnuq.gradnorm.rules import Rule, find_rule
-from gnuq.gradnorm.trees import PLAIN, tensors
-
-
-class _Attach(torch.autograd.Function):
-    """Puts a copy of a tensor on the autograd graph, so that frozen layers have a backward."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, anchor: Tensor) -> Tensor:
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
-
-
-#: The node that this function leaves on the autograd graph.
-ATTACHED: type[BackwardCFunction] = _Attach._backward_cls  # type: ignore[attr-defined]
-
-
-class _Watch(TorchFunctionMode):
-    """Reports every parameter among the arguments of a torch function that yields a tensor."""
-
-    def __init__(self, owned: dict[int, str], report: Callable[[int, str], None]) -> None:
-        super().__init__()
-        self.owned, self.report = owned, report
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        """Run the function; report afterwards, since reading a shape is not a use."""
-        result = func(*args, **kwargs) if kwargs else func(*args)
-        used = self._owned_among(args)
-        if kwargs:
-            used += self._owned_among(kwargs.values())
-        if used and (result is None or tensors(result)):  # None: an assignment to a slice
-            for parameter in used:
-                self.report(id(parameter), getattr(func, "__name__", str(func)))
-        return result
-
-    def _owned_among(self, arguments: Iterable[Any]) -> list[Tensor]:
-        """Nearly every argument is a tensor or a number, so those are looked at first."""
-        found = []
-        for x in arguments:
-            if isinstance(x, Tensor):
-                if id(x) in self.owned:
-                    found.append(x)
-            elif not isinstance(x, PLAIN):
-                found += [y for y in tensors(x) if id(y) in self.owned]
-        return found
+from gnuq.gradnorm.watch import Attach, Watch
 
 
 class Recorder:
@@ -113,12 +73,12 @@ class Recorder:
                     stack.callback(parameter.requires_grad_, True)
             for name, module in self.model.named_modules():
                 rule = self.rules[module]
-                owner = _computes_with_parameters(module, rule)
-                if owner or _encloses_parameters(module):
+                owner = computes_with_parameters(module, rule)
+                if owner or encloses_parameters(module):
                     self._hook(stack, name, module, rule, owner=owner)
             self._watching = True
             stack.callback(setattr, self, "_watching", False)
-            with torch.enable_grad(), _Watch(self.names, self._used), self.explaining():
+            with torch.enable_grad(), Watch(self.names, self._used), self.explaining():
                 yield
             if self._running:
                 raise self._running[-1].refuse("it raised an error that the model swallowed.")
@@ -163,7 +123,7 @@ class Recorder:
             call = self._running.pop()
             if call.module is not module:
                 raise call.refuse("it raised an error that the model swallowed.")
-            for weight, stored in _stored(module, rule).items():  # kernels use it that are not seen
+            for weight, stored in packed(module, rule).items():  # kernels use it that are not seen
                 call.touched[weight] = stored
                 self.names.setdefault(id(stored), f"{name}.{weight}".lstrip("."))
             if not torch.is_grad_enabled():  # what it returns is a constant
@@ -206,7 +166,7 @@ class Recorder:
                 "its gradient would be missed. Call the owning module, or move the use into one."
             )
         call = self._running[-1]
-        if any(id(stored) == parameter for stored in _stored(call.module, call.rule).values()):
+        if any(id(stored) == parameter for stored in packed(call.module, call.rule).values()):
             return  # counted when the call returns
         for running in reversed(self._running):  # the smallest module around owner and use
             if local := running.names_of(parameter):
@@ -245,14 +205,14 @@ class Recorder:
         if self._running and not whole and one_row(output, self.batch):
             call.expanded = True
             self._expanded.append(call)
-            output = _Attach.apply(output.expand(self.batch, *output.shape[1:]), self.anchor)
+            output = Attach.apply(output.expand(self.batch, *output.shape[1:]), self.anchor)
         if call.keeps_outputs:
             call.outputs.append(output.detach().clone())
         if call.rule is None or not output.requires_grad:  # a fallback may return its own input
-            output = _Attach.apply(output, self.anchor)
+            output = Attach.apply(output, self.anchor)
         base = output._base
-        if base is not None and not (base.requires_grad and _same_memory(base, output)):
-            output, base = _Attach.apply(output, self.anchor), None
+        if base is not None and not (base.requires_grad and same_memory(base, output)):
+            output, base = Attach.apply(output, self.anchor), None
         shape = output.shape
 
         def receive(delta: Tensor | None) -> None:
@@ -310,47 +270,3 @@ class Recorder:
         self.calls.clear()
         self.constants.clear()
         self._expanded.clear()
-
-
-def _computes_with_parameters(module: nn.Module, rule: Rule | None) -> bool:
-    """Whether to record a module: a parametrisation's list only serves the module around it."""
-    if isinstance(module, ParametrizationList):
-        return False
-    owned = any(parameter is not None for parameter in module._parameters.values())
-    return owned or is_parametrized(module) or (rule is not None and bool(rule.stored))
-
-
-def _encloses_parameters(module: nn.Module) -> bool:
-    """Whether modules inside it own parameters: it may use one of them itself."""
-    if isinstance(module, ParametrizationList | torch.jit.ScriptModule):
-        return False
-    return next(module.parameters(), None) is not None
-
-
-def whole_numbers(leaves: list[Any]) -> bool:
-    """Whether a result is made of tensors without a gradient, such as chosen positions."""
-    return any(isinstance(x, Tensor) for x in leaves) and all(
-        isinstance(x, (Tensor, *PLAIN)) for x in leaves
-    )
-
-
-def stored_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that layers keep packed in buffers, by the name that the weight would have."""
-    return {
-        f"{name}.{weight}".lstrip("."): stored
-        for name, module in model.named_modules()
-        for weight, stored in _stored(module, find_rule(module)).items()
-    }
-
-
-def _stored(module: nn.Module, rule: Rule | None) -> dict[str, Tensor]:
-    """What stands for a layer's packed weights, by weight; a bias may be absent."""
-    if rule is None or not rule.stored:
-        return {}
-    found = {k: getattr(module, v) for k, v in rule.stored.items()}
-    return {weight: stored for weight, stored in found.items() if stored is not None}
-
-
-def _same_memory(base: Tensor, view: Tensor) -> bool:
-    """Whether a view shows all of its base, in the same order."""
-    return base.numel() == view.numel() and base.is_contiguous() and view.is_contiguous()

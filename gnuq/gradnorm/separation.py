@@ -39,7 +39,7 @@ ENTRYWISE = frozenset(
     ScaledDotProductCudnnAttention ScaledDotProductEfficientAttention
     ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu Sigmoid Silu Sin Sinh
     Softplus Softshrink Sqrt Sub Tan Tanh Threshold ToCopy Tril Triu UnsafeView View Where
-    _Attach AccumulateGrad
+    Attach AccumulateGrad
     """.split()  # noqa: SIM905 one a line would be a page
 )
 #: Operations along dimensions, which their node tells.
@@ -79,7 +79,7 @@ def look(nodes: Iterable[Any], batch: int) -> tuple[frozenset[tuple[str, int]], 
 
 
 def _rows(node: Any, kind: str, batch: int) -> Rows:
-    if kind in ("_Attach", "AccumulateGrad"):
+    if kind in ("Attach", "AccumulateGrad"):
         return "keeps"
     if kind in ENTRYWISE or kind in BATCHED:
         return "keeps" if _in_blocks(node, batch) else "static"

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gnuq.gradnorm import checks, judge, separation
-from gnuq.gradnorm.calls import UnsupportedModuleError
+from gnuq.gradnorm import examples, judge, separation
+from gnuq.gradnorm.errors import UnsupportedModuleError
 
 #: Every batch; the first one only; none.
 Verify = Literal["first"] | bool
@@ -93,19 +93,19 @@ class Verification:
         if not self.due:
             return
         self.judged += 1
-        batch = checks.batch_of(inputs)
+        batch = examples.batch_of(inputs)
         # Not the first: what depends on the row's number does not show in it.
         chosen = self._draw.randrange(min(1, batch - 1), batch)
 
         def in_its_row(output: Any) -> Tensor:
             """The objective may hold one target per example, so it gets as many rows as before."""
             try:
-                found: Tensor = objective(checks.in_row(output, chosen, batch))
+                found: Tensor = objective(examples.in_row(output, chosen, batch))
             except (RuntimeError, IndexError, ValueError) as error:
                 raise UnsupportedModuleError(f"{ACCIDENT} ({error})") from error
             return found[chosen : chosen + 1]
 
-        alone = checks.one_of(inputs, chosen) if batch > 1 else inputs
+        alone = examples.one_of(inputs, chosen) if batch > 1 else inputs
         verdict = judge.plain(model, alone, in_its_row, scale)
         rows = {name: norm.reshape(batch, -1)[chosen] for name, norm in norms.items()}
         if any(row.shape != verdict.values.shape for row in rows.values()):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gnuq.estimators import delta_variance
 from gnuq.gradnorm import GradientFactors, gradient_factors
-from gnuq.gradnorm.engine import Objective
+from gnuq.gradnorm.passes import Objective
 from gnuq.networks import MapFit, Prior
 from gnuq.problems import Problem
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gnuq.estimators import Decomposition, label_wise_decomposition
-from gnuq.gradnorm.engine import Objective
+from gnuq.gradnorm.passes import Objective
 from gnuq.networks import probabilities
 from gnuq.problems import Problem
 

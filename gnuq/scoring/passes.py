@@ -17,6 +17,7 @@ from gnuq.gradnorm import checks, engine, judge
 from gnuq.gradnorm.alignment import Alignment, alignment, gram
 from gnuq.gradnorm.checks import NotFiniteError
 from gnuq.gradnorm.judge import Verdict
+from gnuq.gradnorm.passes import Task
 from gnuq.gradnorm.verification import Verification
 from gnuq.scoring import objectives
 from gnuq.scoring.examples import Example, ScoreError
@@ -217,7 +218,7 @@ def norms(model: nn.Module, batch: Batch, name: str, verification: Verification)
     objective = _differentiated(batch, name)
     inputs = checks.prepared(model, batch.inputs, weights=False)
     with logits_at(model, batch.before, batch.length):
-        task = engine.Task(model, objective, objective.scale, flattened=True)
+        task = Task(model, objective, objective.scale, flattened=True)
         found = engine.norms(task, inputs, verification)
     checks.finite_result(model, found.values, found.total)
     table = {key: norm.double().cpu() for key, norm in found.by_parameter.items()}
