@@ -41,7 +41,6 @@ import transformers as T
 from torch import Tensor, nn
 
 from gnuq.gradnorm import quantized_checks
-from gnuq.gradnorm.verification import Verification
 from gnuq.scoring import Example, objectives, passes
 from gnuq.scoring.batches import bytes_per_answer_token, bytes_per_token
 from gnuq.scoring.task import Task
@@ -200,7 +199,7 @@ def random_examples(model: Any, lengths: Sequence[tuple[int, int]]) -> list[Exam
 
 def ours(model: Any, batch: passes.Batch) -> Tensor:
     """The squared gradient norms: the pass that `gnuq.score` makes for one batch."""
-    found = passes.norms(model, batch, "mean_probability", Verification(False))
+    found = passes.norms(model, batch, "mean_probability")
     total: Tensor = torch.stack(list(found.by_parameter.values())).sum(0)
     return total * found.log_squared_unit.exp()
 

@@ -45,8 +45,8 @@ class Watched(Task):
 
     largest: int = 0
 
-    def _batch(self, examples: list[Example], chosen: list[int]) -> Any:
-        found = super()._batch(examples, chosen)
+    def _batch(self, examples: list[Example], chosen: list[int], *, looked_at: bool = False) -> Any:
+        found = super()._batch(examples, chosen, looked_at=looked_at)
         self.largest = max(self.largest, len(chosen))
         return found
 

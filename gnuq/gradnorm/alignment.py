@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gnuq.gradnorm import checks
-from gnuq.gradnorm.exclusive import lock_of
+from gnuq.gradnorm.exclusive import exclusive
 from gnuq.gradnorm.factors import Dense, Factor, inner, shares
 from gnuq.gradnorm.passes import (
     Inputs,
@@ -105,7 +105,7 @@ def alignment(
     """
     inputs = checks.prepared(model, inputs)
     task = Task(model, objective, scale, flattened)
-    with lock_of(model), forward(task, inputs) as done:
+    with exclusive(model), forward(task, inputs) as done:
         if weights.shape != done.columns.shape:
             raise ValueError(
                 f"weights: shape {tuple(weights.shape)}; the objectives have "
@@ -175,7 +175,7 @@ def gram(
     """
     inputs = checks.prepared(model, inputs)
     task = Task(model, objective, scale, flattened)
-    with lock_of(model), forward(task, inputs) as done:
+    with exclusive(model), forward(task, inputs) as done:
         factor, count = scales(task, done), done.columns.shape[1]
         one = [None if factor is None else factor[:, k] for k in range(count)]
         uses = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gnuq.gradnorm import fallback
@@ -14,7 +13,7 @@ from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.fallback import grouped
 from gnuq.gradnorm.rules import Backward, Rule
 from gnuq.gradnorm.trees import tensors
-from gnuq.gradnorm.witnesses import first_rows_agree, sampled
+from gnuq.gradnorm.witnesses import first_rows_agree, same_bytes, sampled
 
 
 @dataclass
@@ -135,7 +134,7 @@ class Call:
         Raises:
             UnsupportedModuleError: they are not, so that δ below would be of another layer.
         """
-        if not all(map(torch.equal, self.weights, self._sampled())):
+        if not all(map(same_bytes, self.weights, self._sampled())):
             raise self.refuse(
                 "its weights changed between its forward and its backward pass (streamed through "
                 "one buffer, offloaded, or trained meanwhile); load the model so that every layer "

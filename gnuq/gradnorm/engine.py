@@ -9,12 +9,14 @@ what makes Eq. (4) cost one forward and one backward pass for a whole batch.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from gnuq.gradnorm import checks, examples
-from gnuq.gradnorm.exclusive import lock_of
+from gnuq.gradnorm.exclusive import exclusive
 from gnuq.gradnorm.factors import Factor, squared_norm, total_norm, widen
 from gnuq.gradnorm.outcomes import GradientFactors, GradientNorms
 from gnuq.gradnorm.passes import (
@@ -26,13 +28,12 @@ from gnuq.gradnorm.passes import (
     backward,
     descaled,
     forward,
-    probed,
+    probe_rows,
     scales,
     towards,
 )
 from gnuq.gradnorm.recorder import Recorder
-from gnuq.gradnorm.separation import Probe
-from gnuq.gradnorm.verification import Verification, Verify
+from gnuq.gradnorm.verification import Hearing, Verification, Verify
 
 
 def squared_gradient_norms(
@@ -83,10 +84,11 @@ def squared_gradient_norms(
     task, verification = Task(model, objective, scale, flattened), Verification(verify)
     parts, start = [], 0
     for part in examples.split(inputs, batch_size):
-        with lock_of(model):
-            found = norms(task, part, verification)
+        with exclusive(model):
+            heard = verification.hear(task, part)
+            found = norms(task, part, verification, looked_at=bool(heard))
             checks.finite_result(model, found.values, found.total, start)
-            verification.judge(model, part, objective, scale, found.by_parameter, start)
+            verification.judge(task, part, heard, found, partial(_alone, task), start)
         parts.append(found)
         start += len(found.values)
     return _joined(model, parts)
@@ -109,24 +111,33 @@ def gradient_factors(
     """
     inputs = checks.prepared(model, inputs)
     task, verification = Task(model, objective), Verification(verify)
-    with lock_of(model):
-        result = _factors(task, inputs, verification)
-        by_parameter = result.squared_norms_by_parameter()
-        total = sum(by_parameter.values(), torch.zeros_like(result.values))
+    with exclusive(model):
+        heard = verification.hear(task, inputs)
+        result = _factors(task, inputs, verification, looked_at=bool(heard))
+        found = GradientNorms(result.values, result.squared_norms_by_parameter())
+        total = sum(found.by_parameter.values(), torch.zeros_like(result.values))
         checks.finite_result(model, result.values, total)
-        verification.judge(model, inputs, objective, None, by_parameter)
+        if found.by_parameter:
+            verification.judge(task, inputs, heard, found, partial(_alone, task))
     return result
 
 
-def norms(task: Task, inputs: Inputs, verification: Verification) -> GradientNorms:
+def _alone(task: Task, hearing: Hearing) -> GradientNorms:
+    """The norms of one example alone, by the rules."""
+    one = replace(task, objective=hearing.objective)
+    return norms(one, hearing.inputs, Verification(False))
+
+
+def norms(
+    task: Task, inputs: Inputs, verification: Verification, *, looked_at: bool = False
+) -> GradientNorms:
     """The norms of one batch, not judged yet."""
     with forward(task, inputs) as done:
         factor, uses = scales(task, done), _use_counts(done.recorder)
-        probe = probed(done, verification, factor)
+        if looked_at:
+            probe_rows(done, verification, factor)
         count = done.columns.shape[1]
-        found = [
-            _norms_of_one(done, k, uses, factor, probe if k == 0 else None) for k in range(count)
-        ]
+        found = [_norms_of_one(done, k, uses, factor) for k in range(count)]
     shape, values = done.values.shape, done.values
     none = torch.zeros_like(widen(done.columns[:, 0].detach()))
     table = [[one.get(name, none).to(none.device) for one in found] for name in uses]
@@ -143,7 +154,7 @@ def _in_order(model: nn.Module, used: Collection[str]) -> list[str]:
 
 
 def _norms_of_one(
-    done: Pass, k: int, uses: dict[str, int], factor: Tensor | None, probe: Probe | None
+    done: Pass, k: int, uses: dict[str, int], factor: Tensor | None
 ) -> dict[str, Tensor]:
     """Squared norms of objective k's gradients, by parameter, as the backward pass runs.
 
@@ -160,22 +171,25 @@ def _norms_of_one(
 
     last = k == done.columns.shape[1] - 1
     one = None if factor is None else factor[:, k]
-    backward(done, towards(done, k, one), consume, last=last, probe=probe)
+    backward(done, towards(done, k, one), consume, last=last)
     return norms | {name: total_norm(several) for name, several in shared.items()}
 
 
-def _factors(task: Task, inputs: Inputs, verification: Verification) -> GradientFactors:
+def _factors(
+    task: Task, inputs: Inputs, verification: Verification, *, looked_at: bool
+) -> GradientFactors:
     found: list[dict[str, list[Factor]]] = []
 
     def keep(name: str, factor: Factor) -> None:
         found[-1].setdefault(name, []).append(factor)
 
     with forward(task, inputs) as done:
-        probe, count = probed(done, verification, None), done.columns.shape[1]
+        count = done.columns.shape[1]
+        if looked_at:
+            probe_rows(done, verification, None)
         for k in range(count):
             found.append({})
-            checked = probe if k == 0 else None
-            backward(done, towards(done, k), keep, last=k == count - 1, probe=checked)
+            backward(done, towards(done, k), keep, last=k == count - 1)
     sizes = {name: parameter.numel() for name, parameter in task.model.named_parameters()}
     return GradientFactors(done.values, found, sizes)
 

@@ -28,8 +28,10 @@ from gnuq.gradnorm.trees import tensors
 NAMED = 3
 #: Differences below this share of the whole gradient's squared norm are rounding, times eps.
 SHARE = 16
-#: By how much the layers may multiply a relative rounding of the gradient at the output.
-AMPLIFIED = 1000
+#: At most this, in half precision.
+LARGEST_SHARE = 0.01
+#: The same, of the squared gradient at the model's output: a gradient that is all rounding.
+NOISE = 1e-27
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _backward(column: Tensor, weights: list[Tensor], start: Tensor, *, last: boo
         torch.autograd.grad(column, weights, start, retain_graph=not last, allow_unused=True)
     except RuntimeError as error:
         raise UnsupportedModuleError(
-            f"model: plain autograd cannot differentiate it, so its norms cannot be judged: {error}"
+            f"model: plain autograd cannot differentiate it, so no norm can be judged: {error}"
         ) from error
 
 
@@ -131,7 +133,7 @@ def _weighed(model: nn.Module, norms: dict[str, Tensor]) -> Generator[list[Tenso
     weights = {
         name: p
         for name, p in model.named_parameters()
-        if p.is_floating_point() and id(p) not in packed
+        if (p.is_floating_point() or p.is_complex()) and id(p) not in packed
     }
     with ExitStack() as stack:
         for name, weight in weights.items():
@@ -145,9 +147,13 @@ def _weighed(model: nn.Module, norms: dict[str, Tensor]) -> Generator[list[Tenso
         yield list(weights.values())
 
 
-def _noting(norms: dict[str, Tensor], name: str) -> Callable[[Tensor], Tensor]:
-    def note(gradient: Tensor) -> Tensor:
+def _noting(norms: dict[str, Tensor], name: str) -> Callable[[Tensor | None], Tensor | None]:
+    def note(gradient: Tensor | None) -> Tensor | None:
+        if gradient is None:
+            return None
         norms[name] = _squared(gradient)
+        if gradient.is_sparse:
+            return gradient
         return gradient.new_zeros(()).expand(gradient.shape)  # stands for it, without memory
 
     return note
@@ -195,7 +201,7 @@ def compare(
         UnsupportedModuleError: some weights have another norm; it names them.
     """
     total = torch.stack(list(verdict.norms.values())).sum(0) if verdict.norms else 0.0
-    rounding = SHARE * eps * total + (AMPLIFIED * eps) ** 2 * verdict.slope
+    rounding = min(SHARE * eps, LARGEST_SHARE) * total + NOISE * verdict.slope
     wrong = {}
     for name in dict.fromkeys([*verdict.norms, *norms]):
         truth, found = verdict.norms.get(name), norms.get(name)
@@ -204,8 +210,30 @@ def compare(
         slack = tolerance * torch.maximum(expected, got) + rounding
         if not bool(((got - expected).abs() <= slack).all()):
             wrong[name] = (got, expected, found is None)
+    if wrong and not any(bool(norm.any()) for norm in norms.values()):
+        raise UnsupportedModuleError(
+            f"example {example}: its squared gradient norm is nought, where autograd says "
+            f"{float(torch.as_tensor(total).max()):.3g}, too small for the type. Give `scale`, "
+            "differentiate a logarithm (gnuq.estimators.epistemic does), or use float64."
+        )
     if wrong:
         raise UnsupportedModuleError(_told(wrong, example))
+
+
+def same_values(together: Tensor, alone: Tensor, example: int, slack: float) -> None:
+    """Demand that an example's objectives are in the batch what they are alone.
+
+    Raises:
+        UnsupportedModuleError: they are not.
+    """
+    gap = (together.double().cpu() - alone.double().cpu()).abs().max()
+    if not bool(gap <= slack):
+        raise UnsupportedModuleError(
+            f"example {example} has another value of the objective on its own "
+            f"({alone.flatten()[:3].tolist()}) than in the batch "
+            f"({together.flatten()[:3].tolist()}): the model's output depends on the other "
+            "examples. Score one example at a time."
+        )
 
 
 def same_total(together: float, alone: float, example: int, tolerance: float) -> None:
@@ -217,8 +245,8 @@ def same_total(together: float, alone: float, example: int, tolerance: float) ->
     if not abs(together - alone) <= tolerance * max(together, alone):
         raise UnsupportedModuleError(
             f"example {example} has another squared gradient norm on its own ({alone:.6g}) than "
-            f"in the batch ({together:.6g}): rounding in half precision, or positions that depend "
-            "on padding. Score in float32, or one example at a time."
+            f"in the batch ({together:.6g}): it depends on the other examples or on padding, or "
+            "rounding hides what it is. Use a wider data type, or score one example at a time."
         )
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from gnuq.gradnorm import checks, examples
 from gnuq.gradnorm.calls import Call
 from gnuq.gradnorm.constants import demand_no_hidden_backward
+from gnuq.gradnorm.errors import UnsupportedModuleError
 from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.recorder import Recorder
-from gnuq.gradnorm.separation import Probe
 from gnuq.gradnorm.surroundings import deterministic, eager
 from gnuq.gradnorm.verification import Verification
 from gnuq.gradnorm.watch import ATTACHED
@@ -75,15 +75,31 @@ def forward(task: Task, inputs: Inputs) -> Iterator[Pass]:
         recorder.release()
 
 
-def probed(done: Pass, verification: Verification, factor: Tensor | None) -> Probe | None:
-    """The pass that starts with a number of its own for every example, if this batch needs it."""
+def probe_rows(done: Pass, verification: Verification, factor: Tensor | None) -> None:
+    """Two backward passes, one of them with a number of its own for every example, if need be.
+
+    Raises:
+        UnsupportedModuleError: rows are not where they should be, or the model can be
+            differentiated but once.
+    """
+    batch, count = done.columns.shape
     half = any(p.dtype == torch.float16 for p in done.recorder.model.parameters())
-    probe = verification.probe(len(done.columns), done.nodes, half=half)
-    if probe is not None:
-        direction = towards(done, 0, None if factor is None else factor[:, 0])
-        direction = direction * probe.factors.to(direction)[:, None]
-        done.recorder.run_backward(done.columns, direction, probe.note, last=False)
-    return probe
+    probe = verification.probe(batch, done.nodes, half=half)
+    if probe is None:
+        return
+    mixed = torch.tensor([verification.draw.uniform(0.5, 1.5) for _ in range(count)])
+    direction = mixed.to(done.columns).expand(batch, count) * (1.0 if factor is None else factor)
+    own = probe.factors.to(direction)[:, None]
+    try:
+        done.recorder.run_backward(done.columns, direction * own, probe.note, last=False)
+        done.recorder.run_backward(done.columns, direction, probe.compare, last=False)
+    except UnsupportedModuleError:
+        raise
+    except (RuntimeError, IndexError, AttributeError, TypeError) as error:
+        raise UnsupportedModuleError(
+            "model: its backward pass cannot be run twice, as is needed to see that examples keep "
+            f"apart: {error}. Score one example at a time, or with verify=False."
+        ) from error
 
 
 def scales(task: Task, done: Pass) -> Tensor | None:
@@ -112,7 +128,6 @@ def backward(
     consume: Callable[[str, Factor], None],
     *,
     last: bool,
-    probe: Probe | None = None,
 ) -> None:
     """One backward pass; hands on each parameter's gradient as soon as its δ arrives."""
     batch = len(done.columns)
@@ -121,8 +136,6 @@ def backward(
 
     @torch.no_grad()
     def collect(call: Call) -> None:
-        if probe is not None:
-            probe.compare(call)
         for local, factor in call.factors(batch).items():
             consume(done.recorder.names[id(call.touched[local])], factor)
         call.deltas.clear()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from gnuq.gradnorm.calls import Call
 
@@ -55,6 +56,12 @@ INDEXED = frozenset({"Gather", "IndexSelect", "ScatterAdd", "Scatter", "Sort", "
 #: Products of matrices, by the place of the second one among the operands.
 PRODUCTS = {"Mm": 1, "Addmm": 2}
 BATCHED = frozenset({"Bmm", "Baddbmm"})
+#: Operations that take the batch apart, to be put together in whatever order.
+REARRANGED = frozenset(
+    {"Cat", "Flip", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Stack", "Unbind"}
+)
+#: bitsandbytes' own functions.
+QUANTISED = frozenset({"MatMul4Bit", "MatMul8bitLt"})
 _DIMENSIONS = ("_saved_dim", "_saved_dims", "_saved_dim0", "_saved_dim1", "_saved_dimension")
 
 #: "keeps": every row stays where it is. "static": rows may move, alike in every batch. "moves":
@@ -75,16 +82,23 @@ def look(nodes: Iterable[Any], batch: int) -> tuple[frozenset[tuple[str, int]], 
         kind = node.name().rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
         counts[kind] += 1
         found.add(_rows(node, kind, batch))
+    indexed = any(kind in INDEXED or kind == "Index" for kind in counts)
+    if "static" in found and indexed:  # the batch may be another dimension where the index is
+        found.add("moves")
     return frozenset(counts.items()), found
 
 
 def _rows(node: Any, kind: str, batch: int) -> Rows:
     if kind in ("Attach", "AccumulateGrad"):
         return "keeps"
+    if isinstance(node, BackwardCFunction) and kind not in QUANTISED:
+        return "moves"  # it may be called like one of torch's own
     if kind in ENTRYWISE or kind in BATCHED:
         return "keeps" if _in_blocks(node, batch) else "static"
     if kind in ALONG:
-        return "keeps" if 0 not in _axes(node, kind) and _in_blocks(node, batch) else "static"
+        if 0 in _axes(node, kind):
+            return "moves" if kind in REARRANGED else "static"
+        return "keeps" if _in_blocks(node, batch) else "static"
     if kind in INDEXED:
         return "keeps" if 0 not in _axes(node, kind) else "moves"
     if kind == "Index":
@@ -101,7 +115,7 @@ def _in_blocks(node: Any, batch: int) -> bool:
     shapes = [tuple(m.shape) for m in node._input_metadata]
     before = getattr(node, "_saved_self_sym_sizes", None)
     shapes += [tuple(before)] if before else []
-    return all(shape and (shape[0] == 1 or shape[0] % batch == 0) for shape in shapes)
+    return all(shape and shape[0] % batch == 0 for shape in shapes)
 
 
 def _axes(node: Any, kind: str) -> set[int]:
@@ -173,8 +187,10 @@ class Probe:
         """Sum and absolute sum of every example's δ, in float64."""
         batch, sums = len(self.factors), None
         for i, delta in call.deltas.items():
-            if call.rule is not None and call.rule.whole:  # states of all layers come first
-                first = i == 0 and getattr(call.module, "batch_first", False)
+            if call.rule is not None and call.rule.whole:  # it sees where the examples stand
+                if not hasattr(call.module, "batch_first"):
+                    return None
+                first = i == 0 and call.module.batch_first  # states of all layers come first
                 delta = delta if first or delta.ndim < 3 else delta.transpose(0, 1)
             if delta.ndim == 0 or delta.shape[0] % batch or delta.shape[0] == 0:
                 return None  # what keeps no examples apart is refused elsewhere

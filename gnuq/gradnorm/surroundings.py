@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 
 import torch
@@ -43,16 +44,16 @@ def demand_own_memory(model: nn.Module) -> None:
         if isinstance(scales := getattr(state, "absmax", None), Tensor):
             named[f"{name}.weight.quant_state.absmax"] = scales
     seen: set[int] = set()
-    ranges = []
+    ranges: list[tuple[str, int, int, str]] = []
     for name, x in named.items():
-        if id(x) not in seen and x.layout == torch.strided and x.numel():
+        if id(x) not in seen and x.layout == torch.strided and x.numel() and x.data_ptr():
             seen.add(id(x))
             extent = sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) + 1
             start = x.data_ptr()
             ranges.append((str(x.device), start, start + extent * x.element_size(), name))
     ranges.sort()
     for (home, _, stop, first), (other, start, _, second) in pairwise(ranges):
-        if home == other and start < stop:
+        if home == other and start < stop and _meet(named[first], named[second]):
             raise UnsupportedModuleError(
                 f"parameters {first!r} and {second!r} share memory, but are two tensors, so that "
                 "one's gradient is not the whole gradient. Tie them as one (b.weight = a.weight); "
@@ -60,15 +61,50 @@ def demand_own_memory(model: nn.Module) -> None:
             )
 
 
+def _meet(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors whose extents overlap share an entry: columns of one matrix do not."""
+    if a.ndim != 2 or b.ndim != 2 or a.stride() != b.stride() or a.stride(1) != 1:
+        return True
+    row = a.stride(0)
+    offset = (b.data_ptr() - a.data_ptr()) // a.element_size() % row
+    return offset < a.shape[1] or offset + b.shape[1] > row
+
+
+class _Eager:
+    """torch.compile's stance is the whole process's: set by the first, put back by the last."""
+
+    def __init__(self) -> None:
+        self.guard, self.inside, self.stack = threading.Lock(), 0, ExitStack()
+
+    def enter(self) -> None:
+        """One more that wants it."""
+        with self.guard:
+            if self.inside == 0:
+                self.stack.enter_context(torch.compiler.set_stance("force_eager"))
+            self.inside += 1
+
+    def leave(self) -> None:
+        """One less."""
+        with self.guard:
+            self.inside -= 1
+            if self.inside == 0:
+                self.stack.close()
+
+
+_EAGER = _Eager()
+
+
 @contextmanager
 def eager() -> Generator[None]:
     """Run functions under torch.compile as they were written: compiled, nobody sees their uses."""
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is None:
+    if sys.modules.get("torch._dynamo") is None:
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    _EAGER.enter()
+    try:
         yield
+    finally:
+        _EAGER.leave()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gnuq.gradnorm.exclusive import lock_of
+from gnuq.gradnorm import exclusive as weights
 from gnuq.scoring.examples import ScoreError
 
 
@@ -26,7 +26,7 @@ def exclusive(model: Any) -> Generator[None]:
         ScoreError: autocast is on.
     """
     _refuse_autocast(model)
-    with lock_of(model), torch.inference_mode(False), torch.enable_grad():
+    with weights.exclusive(model), torch.inference_mode(False), torch.enable_grad():
         yield
 
 

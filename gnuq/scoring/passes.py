@@ -206,20 +206,24 @@ class Norms:
     log_probabilities: Float[Tensor, "batch tokens"]
 
 
-def norms(model: nn.Module, batch: Batch, name: str, verification: Verification) -> Norms:
+def norms(
+    model: nn.Module, batch: Batch, name: str, verification: Verification | None = None
+) -> Norms:
     """One forward and one backward pass, or one for each token.
 
     Args:
         model: the model.
         batch: what is scored.
         name: of the objective.
-        verification: says whether the rows are looked at too.
+        verification: of this run, if the rows are looked at too.
     """
     objective = _differentiated(batch, name)
     inputs = checks.prepared(model, batch.inputs, weights=False)
     with logits_at(model, batch.before, batch.length):
         task = Task(model, objective, objective.scale, flattened=True)
-        found = engine.norms(task, inputs, verification)
+        found = engine.norms(
+            task, inputs, verification or Verification(False), looked_at=verification is not None
+        )
     checks.finite_result(model, found.values, found.total)
     table = {key: norm.double().cpu() for key, norm in found.by_parameter.items()}
     log_p = objective.log_probabilities.double().cpu()

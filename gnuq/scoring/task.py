@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from gnuq.gradnorm import UnsupportedModuleError, judge
 from gnuq.gradnorm.checks import NotFiniteError
 from gnuq.gradnorm.verification import (
     HALF,
-    SAME_ROUNDING,
+    SINGLE,
     Verification,
     Verify,
+    loose,
     precision,
+    same_rounding,
     tolerance,
 )
 from gnuq.scoring import models, passes
@@ -114,31 +115,71 @@ class Task:
         What depends on the longest example of a batch, such as padding and switching positions,
         changes the shortest most.
         """
-        rows, due = self._rows(examples, chosen), self.verification.due
-        if due:
-            self.verification.judged += 1
-            shortest = min(chosen, key=lambda i: (len(examples[i]), random.random()))
-            self._judge(examples[shortest], shortest, rows[shortest], alone=len(chosen) == 1)
+        if not self.verification.due:
+            return self._rows(examples, chosen, looked_at=False)
+        drawn = self._drawn(examples, chosen)
+        self.verification.judged += 1
+        heard = {i: self._heard(passes.Batch.of(self.model, [examples[i]])) for i in drawn}
+        rows = self._rows(examples, chosen, looked_at=True)
+        for i, found in heard.items():
+            if isinstance(found, Exception):
+                raise found
+            self._judge(examples[i], i, rows[i], *found, alone=len(chosen) == 1)
         return rows
 
-    def _judge(self, example: Example, i: int, row: Row, *, alone: bool) -> None:
-        batch, eps = passes.Batch.of(self.model, [example]), precision(self.model)
-        verdict, unit = passes.judged(self.model, batch, self.objective)
-        if self.objective == "token_average":
-            verdict = verdict.averaged()
-        if eps < HALF:
-            judge.compare(verdict, row.in_unit(unit), i, tolerance(eps), eps)
-            return
-        # In half precision a batch's rounding hides much, so the rules are judged without one.
-        by_itself = row if alone else self._batch([example], [i])[i]
-        judge.compare(verdict, by_itself.in_unit(unit), i, SAME_ROUNDING * eps, eps)
-        together, other = (sum(r.in_unit(unit).values()) for r in (row, by_itself))
-        judge.same_total(float(together), float(other), i, tolerance(eps))
+    def _drawn(self, examples: Sequence[Example], chosen: list[int]) -> list[int]:
+        """The shortest and the longest answer of the first batch; of the others one.
 
-    def _rows(self, examples: Sequence[Example], chosen: list[int]) -> dict[int, Row]:
+        Padding, and what switches with the longest example, change the shortest most; at late
+        positions only the longest has something to show. Afterwards it is the shortest every other
+        time, and any.
+        """
+        draw = self.verification.draw
+        ordered = sorted(chosen, key=lambda i: (len(examples[i]), draw.random()))
+        if not self.verification.judged:
+            return list(dict.fromkeys((ordered[0], ordered[-1])))
+        return [ordered[0] if draw.random() < 0.5 else draw.choice(chosen)]
+
+    def _heard(self, batch: passes.Batch) -> tuple[judge.Verdict, float] | Exception:
+        """What autograd says; the recorded pass, which comes after, may have a clearer error."""
+        try:
+            verdict, unit = passes.judged(self.model, batch, self.objective)
+        except Exception as error:
+            return error
+        averaged = self.objective == "token_average"
+        return (verdict.averaged() if averaged else verdict), unit
+
+    def _judge(
+        self,
+        example: Example,
+        i: int,
+        row: Row,
+        verdict: judge.Verdict,
+        unit: float,
+        *,
+        alone: bool,
+    ) -> None:
+        eps, together = precision(self.model, verdict.norms), row.in_unit(unit)
+        try:
+            judge.compare(verdict, together, i, tolerance(eps), eps)
+            if eps < HALF:
+                return
+        except UnsupportedModuleError:
+            if alone or eps < SINGLE:
+                raise
+        # Rounding may differ much between a batch and an answer alone, so that the rules are
+        # judged on the very same forward pass, and the batch by the whole norm.
+        by_itself = together if alone else self._batch([example], [i])[i].in_unit(unit)
+        judge.compare(verdict, by_itself, i, same_rounding(eps), eps)
+        whole, other = (float(sum(norms.values())) for norms in (together, by_itself))
+        judge.same_total(whole, other, i, loose(eps))
+
+    def _rows(
+        self, examples: Sequence[Example], chosen: list[int], *, looked_at: bool
+    ) -> dict[int, Row]:
         """One batch; in halves if the memory does not suffice."""
         try:
-            return self._batch([examples[i] for i in chosen], chosen)
+            return self._batch([examples[i] for i in chosen], chosen, looked_at=looked_at)
         except (RuntimeError, ValueError, MemoryError) as error:
             if not short_of_memory(error):
                 raise
@@ -149,12 +190,18 @@ class Task:
             torch.cuda.empty_cache()
         self.budget /= 2
         half = len(chosen) // 2
-        return self._rows(examples, chosen[:half]) | self._rows(examples, chosen[half:])
+        first, second = chosen[:half], chosen[half:]
+        return self._rows(examples, first, looked_at=looked_at) | self._rows(
+            examples, second, looked_at=looked_at
+        )
 
-    def _batch(self, examples: list[Example], chosen: list[int]) -> dict[int, Row]:
+    def _batch(
+        self, examples: list[Example], chosen: list[int], *, looked_at: bool = False
+    ) -> dict[int, Row]:
         batch = passes.Batch.of(self.model, examples)
         try:
-            found = passes.norms(self.model, batch, self.objective, self.verification)
+            verification = self.verification if looked_at else None
+            found = passes.norms(self.model, batch, self.objective, verification)
         except NotFiniteError as error:
             raise ExampleError(str(error).rstrip("."), chosen[error.example]) from error
         mask, names = batch.mask.cpu(), list(found.by_parameter)

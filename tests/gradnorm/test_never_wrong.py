@@ -137,7 +137,7 @@ def test_nothing_is_kept_alive_after_a_pass() -> None:
     with pytest.raises(ValueError, match="objective"):
         squared_gradient_norms(model, x, lambda y: y.sum())
     gc.collect()
-    assert len(kept) == 3
+    assert len(kept) > 3
     assert all(reference() is None for reference in kept)
 
 
