@@ -28,11 +28,11 @@ PIP = $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help book serve lab quick test lint types units test-site weekly browser tracer check \
-	reproduce replay lock pair student clean
+	reproduce replay lock pair student transformers newest clean
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "and, after it, any of"
 	@echo "  PYTHON=python3.12   the Python for .venv (3.11 or later)"
@@ -100,6 +100,23 @@ weekly: $(STAMP) browser tracer  ## an hour or more: everything from nothing, an
 	$(PYTEST_SITE) tests/site
 	$(PYTEST) -m weekly
 	$(MAKE) student
+
+transformers:  ## sweep transformers' classes with both ends of the range, in an environment of their own
+	$(call swept,transformers==5.0.0)
+	$(call swept,transformers==5.24.0)
+
+newest:  ## the same with its newest release
+	$(call swept,transformers)
+
+# Another environment, beside .venv, with a release of transformers that the lock does not have.
+define swept
+	rm -rf $(VENV)-other && $(PYTHON) -m venv $(VENV)-other
+	$(VENV)-other/bin/python -m pip install --quiet --editable '.[lm]' hypothesis peft pytest pytest-xdist
+	$(VENV)-other/bin/python -m pip install --quiet --upgrade '$(1)'
+	$(VENV)-other/bin/python -m gnuq.architectures
+	$(VENV)-other/bin/python -m pytest tests/scoring/test_architectures.py tests/scoring/test_heads.py \
+		tests/language_models/test_load.py tests/language_models/test_generate.py
+endef
 
 browser:
 	@test -n "$(FOUND_CHROMIUM)" || { echo "No Chromium: installing Debian's"; \

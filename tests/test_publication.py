@@ -52,7 +52,7 @@ def test_a_workflow_may_read_and_its_jobs_end(path: Path) -> None:
 
 def test_what_is_published_has_been_tested_and_looked_at() -> None:
     found = read(ROOT / ".github" / "workflows" / "book.yml")
-    assert found["jobs"]["publish"]["needs"] == ["test", "build"]
+    assert found["jobs"]["publish"]["needs"] == ["test", "transformers", "build"]
     assert {"make book", "make test-site"} <= set(commands(WORKFLOWS[0]))
     assert "make test PYTHON=python" in commands(WORKFLOWS[0])
 
@@ -63,7 +63,10 @@ def test_every_chapter_is_executed_once_a_week_without_a_cache() -> None:
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", when["cron"])
     uses = [s.get("uses", "") for job in found["jobs"].values() for s in job["steps"]]
     assert not [name for name in uses if name.startswith("actions/cache")]
-    assert commands(ROOT / ".github" / "workflows" / "weekly.yml") == ["make weekly PYTHON=python"]
+    assert commands(ROOT / ".github" / "workflows" / "weekly.yml") == [
+        "make newest PYTHON=python",
+        "make weekly PYTHON=python",
+    ]
     weekly = MAKEFILE.partition("\nweekly:")[2].partition("\n\n")[0]
     assert "rm -rf _build" in weekly
     for command in ("$(MAKE) test", "$(MAKE) book", "-m weekly", "tests/site", "$(MAKE) student"):
