@@ -145,7 +145,12 @@ def _head_last(
 ) -> None:
     """The logits of some positions are what they are among those of all."""
     positions, found = torch.tensor([[1, 2]], device=expected.device), torch.empty(0)
-    with torch.no_grad(), logits_at(model, positions, 4), suppress(IndexError, RuntimeError):
+    with (
+        torch.no_grad(),
+        quantized_checks.uncoupled(model),
+        logits_at(model, positions, 4),
+        suppress(IndexError, RuntimeError),
+    ):
         found = model(**inputs).logits.float()
     if found.shape != expected.shape or float((found - expected).abs().max()) > tolerance:
         raise ScoreError(
