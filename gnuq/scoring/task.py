@@ -31,7 +31,6 @@ from gnuq.scoring.examples import Example, ExampleError
 from gnuq.scoring.scores import Scores
 from gnuq.scoring.weights import Parameters, Weights, counted
 
-
 #: A sum over the pairs of a long sequence's tokens cancels more than other gradients: one weight of
 #: Qwen2.5-Coder-1.5B in float32 was 0.36 % off on its own, just above the engine's tolerance.
 CANCELLING = 3
