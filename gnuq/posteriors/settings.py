@@ -51,7 +51,8 @@ class StreamedHMC:
         path_length: mean length of a trajectory, in prior standard deviations; each trajectory is
             stretched by a uniform factor between ½ and 3⁄2.
         target_accept: acceptance rate that dual averaging aims at.
-        together: chains that are advanced as one batch; it divides `chains`.
+        together: chains that are advanced as one batch; it divides `chains`. One is fastest on a
+            processor, all are on a GPU.
         seed: of starts, momenta, lengths and acceptances.
     """
 
@@ -61,7 +62,7 @@ class StreamedHMC:
     draws: int = 600
     path_length: float = 1.5
     target_accept: float = 0.7
-    together: int = 4
+    together: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
