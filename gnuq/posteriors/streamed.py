@@ -8,9 +8,10 @@ draw along each prediction's gradient at the mode, whose variance over the draws
 with no covariance matrix formed. gᵀθ is a Jacobian-vector product, two forward passes.
 
 Chains are finished one block after the other, so that of a wide network only one block's weights
-are held. A transition's random numbers hang on seed, chain and index alone (its length on seed and
-index): a chain that was cut off goes on as if it had not been. No key is used twice: a key is
-folded with numbers that differ, or split once, or drawn from once.
+are held. A transition's random numbers hang on seed, chain and index alone: a chain that was cut
+off goes on as if it had not been. Chains that are advanced together share a trajectory's length,
+which hangs on the first of them. No key is used twice: a key is folded with numbers that differ, or
+split once, or drawn from once.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ if TYPE_CHECKING:  # with JAX and NumPy alone the rest runs
 MOST_STEPS_TUNING, MOST_STEPS = 100, 4096
 #: Seconds between two savings.
 SAVING = 60.0
-#: What random numbers are for: folded into the seed's key first. Lengths stand alone, since chains
-#: that are advanced together share them.
+#: What random numbers are for: folded into the seed's key first.
 _TUNING, _TUNING_LENGTHS, _CHAINS, _LENGTHS = range(4)
 
 
@@ -238,7 +238,9 @@ def _moving(target: Target, settings: StreamedHMC, phase: int, lengths: int, mos
         positions: jax.Array, chains: jax.Array, index: int, size: float, fixed: int
     ) -> tuple[jax.Array, jax.Array]:
         size = jnp.float32(size)
-        stretched = steps_of(_key(settings.seed, lengths, index), size, settings.path_length, most)
+        stretched = steps_of(
+            _key(settings.seed, lengths, chains[0], index), size, settings.path_length, most
+        )
         steps = jnp.where(fixed > 0, fixed, stretched)
         keys = jax.vmap(lambda chain: _key(settings.seed, phase, chain, index))(chains)
         positions, told = step(positions, keys, size, steps)
@@ -263,7 +265,10 @@ def _drawing(target: Target, settings: StreamedHMC) -> Callable:
         def one(carry: tuple, index: jax.Array) -> tuple:
             positions, count, mean, squares = carry
             steps = steps_of(
-                _key(settings.seed, _LENGTHS, index), size, settings.path_length, MOST_STEPS
+                _key(settings.seed, _LENGTHS, chains[0], index),
+                size,
+                settings.path_length,
+                MOST_STEPS,
             )
             keys = jax.vmap(lambda chain: _key(settings.seed, _CHAINS, chain, index))(chains)
             positions, told = step(positions, keys, size, steps)
