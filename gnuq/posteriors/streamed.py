@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # with JAX and NumPy alone the rest runs
     from gnuq.problems import Problem
 
 #: Steps of a trajectory at most: while the step size is sought, and afterwards.
-MOST_STEPS_TUNING, MOST_STEPS = 100, 4096
+MOST_STEPS_TUNING, MOST_STEPS = 200, 4096
 #: Seconds between two savings.
 SAVING = 60.0
 #: What random numbers are for: folded into the seed's key first.
