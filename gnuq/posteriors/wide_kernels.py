@@ -51,8 +51,9 @@ UNITS: dict[str, tuple[Function, Function]] = {
         lambda x: (1 + erf(x / np.sqrt(2))) / 2 + x * _normal(x),
     ),
 }
-#: Terms of the series, and nodes of the quadrature that finds its coefficients.
-TERMS, NODES = 400, 1200
+#: Terms of the series at most, the share of E[φ²] that may be left out, and nodes of the quadrature
+#: that finds the coefficients.
+TERMS, ENOUGH, NODES = 400, 1e-8, 1200
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def wide_kernels(
         raise ValueError(f"architecture: {name!r} units have no series; {', '.join(UNITS)} have.")
     unit, slope = UNITS[name]
     features = points @ points.T  # Σ_j φ(u_j) φ(u'_j) of the layer below
-    own, weighted, passed = np.zeros(len(points)), np.zeros(len(points)), 0.0
+    own, weighted, passed = np.zeros((3, len(points)))
     kernel = features
     for depth, (fan_in, _) in enumerate(architecture.layers):
         variance = 1 / (prior.precision * (fan_in if prior.scaling == "fan_in" else 1))
@@ -114,10 +115,13 @@ def hermite_expectation(
     deviations = np.sqrt(covariance.diagonal())
     correlations = np.clip(covariance / np.outer(deviations, deviations), -1, 1)
     coefficients, squares = _coefficients(function, deviations, TERMS)
+    left = squares - np.cumsum(np.square(coefficients), 1).T  # after every term
     found, power = np.zeros_like(covariance), np.ones_like(covariance)
-    for column in coefficients.T:
+    for column, rest in zip(coefficients.T, left, strict=True):
         if abs(column).max() > 1e-12:  # an odd function has no even terms
             found += np.outer(column, column) * power
+        if rest.max() < ENOUGH * squares.max():
+            break
         power *= correlations
     found[np.diag_indices_from(found)] = squares
     return found

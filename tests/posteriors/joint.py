@@ -7,11 +7,13 @@ carried along at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 from gnuq.networks import Prior
@@ -34,9 +36,9 @@ def target(labels: jax.Array) -> Target:
 
 def labels_of(key: jax.Array, z: jax.Array) -> jax.Array:
     """Labels drawn from the likelihood at flat whitened weights."""
-    none = target(jnp.zeros(len(INPUTS), jnp.int32))
-    logits = NETWORK.logits(none.tree(z), jnp.asarray(INPUTS))
-    return jax.random.categorical(key, logits)
+    tree = ravel_pytree(NETWORK.origin)[1](z)
+    logits = NETWORK.logits(tree, jnp.asarray(INPUTS))
+    return jax.random.categorical(key, logits).astype(jnp.int32)
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,11 @@ class Worlds:
 
 def worlds(count: int, seed: int) -> Worlds:
     """Independent draws of the joint distribution."""
-    of_weights, of_labels = jax.random.split(jax.random.key(seed))
-    z = jax.random.normal(of_weights, (count, len(NETWORK.deviations)), jnp.float32)
-    return Worlds(z, jax.vmap(labels_of)(jax.random.split(of_labels, count), z))
+    with jax.enable_x64(False):
+        of_weights, of_labels = jax.random.split(jax.random.key(seed))
+        z = jax.random.normal(of_weights, (count, len(NETWORK.deviations)), jnp.float32)
+        labels = jax.jit(jax.vmap(labels_of))(jax.random.split(of_labels, count), z)
+        return Worlds(z, labels)
 
 
 def advanced(labels: jax.Array, z: jax.Array, world: jax.Array, indices: jax.Array) -> tuple:
@@ -70,13 +74,16 @@ def advanced(labels: jax.Array, z: jax.Array, world: jax.Array, indices: jax.Arr
     return positions[0], log_odds[:, 0], accepted[:, 0]
 
 
-def geweke(count: int, rounds: int, transitions: int = 2) -> np.ndarray:
+def geweke(
+    count: int, rounds: int, transitions: int = 2, advance: Callable = advanced
+) -> np.ndarray:
     """Geweke's successive-conditional simulator: posterior transitions, then new labels, in turn.
 
     Args:
         count: worlds, each begun at an independent draw of the joint distribution.
         rounds: of both.
         transitions: in each round.
+        advance: the sampler, as `advanced`.
 
     Returns:
         The weights after every round, shape (worlds, rounds, P): draws of the prior, if the
@@ -90,7 +97,7 @@ def geweke(count: int, rounds: int, transitions: int = 2) -> np.ndarray:
     def round_of(carry: tuple, turn: jax.Array) -> tuple:
         z, labels = carry
         indices = 1 + turn * transitions + jnp.arange(transitions)
-        z, *_ = jax.vmap(advanced, in_axes=(0, 0, 0, None))(labels, z, numbers, indices)
+        z, *_ = jax.vmap(advance, in_axes=(0, 0, 0, None))(labels, z, numbers, indices)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(2), turn), count)
         return (z, jax.vmap(labels_of)(keys, z)), z
 
@@ -101,7 +108,9 @@ def geweke(count: int, rounds: int, transitions: int = 2) -> np.ndarray:
         return np.asarray(jax.jit(run)(began.z, began.labels)).swapaxes(0, 1)
 
 
-def ranks(count: int, kept: int, thinning: int = 8, burn_in: int = 100) -> np.ndarray:
+def ranks(
+    count: int, kept: int, thinning: int = 8, burn_in: int = 100, advance: Callable = advanced
+) -> np.ndarray:
     """Simulation-based calibration: the true value's rank among the posterior's draws.
 
     Args:
@@ -109,6 +118,7 @@ def ranks(count: int, kept: int, thinning: int = 8, burn_in: int = 100) -> np.nd
         kept: draws of each.
         thinning: transitions between two of them.
         burn_in: transitions before the first, from a draw of the prior.
+        advance: the sampler, as `advanced`.
 
     Returns:
         Shape (worlds, quantities), each uniform on 0 … kept: the log-odds of the classes at
@@ -122,7 +132,7 @@ def ranks(count: int, kept: int, thinning: int = 8, burn_in: int = 100) -> np.nd
 
     def run(z: jax.Array, labels: jax.Array, start: jax.Array) -> tuple:
         of = jax.vmap(lambda flat: target(labels[0]).predict(target(labels[0]).tree(flat))[0])
-        found = jax.vmap(advanced, in_axes=(0, 0, 0, None))(labels, start, numbers, indices)
+        found = jax.vmap(advance, in_axes=(0, 0, 0, None))(labels, start, numbers, indices)
         return of(z), found[1][:, burn_in + thinning - 1 :: thinning], found[2]
 
     with jax.enable_x64(False):
@@ -135,3 +145,14 @@ def uniform(ranks: np.ndarray, kept: int, bins: int = 8) -> np.ndarray:
     """p-value of each quantity's ranks under uniformity, by χ² over bins of equal width."""
     counts = [np.bincount(column * bins // (kept + 1), minlength=bins) for column in ranks.T]
     return np.array([stats.chisquare(count).pvalue for count in counts])
+
+
+def judge_weights(z: np.ndarray) -> None:
+    """Refuse weights of many worlds and rounds that are no draws of the prior, N(0, 1)."""
+    for power, truth in ((1, 0.0), (2, 1.0), (4, 3.0)):
+        by_world = (z**power).mean(1)
+        score = (by_world.mean(0) - truth) / (by_world.std(0, ddof=1) / len(z) ** 0.5)
+        assert abs(score).max() < stats.norm.isf(1e-5 / len(score)), f"power {power}: {score}"
+        norm = (z**power).mean((1, 2)) - truth
+        common = norm.mean() / (norm.std(ddof=1) / len(z) ** 0.5)
+        assert abs(common) < 4.5, f"power {power}: {common:.1f} standard errors in common"

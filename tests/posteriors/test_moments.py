@@ -18,7 +18,8 @@ SMALL = [
 
 @pytest.mark.parametrize(("sampler", "name"), SMALL)
 def test_moments_are_those_of_the_distribution(sampler, name):
-    draws, accepted = SAMPLERS[sampler](KNOWN[name], 64, 400)
+    few = len(KNOWN[name].mean) < 9 and sampler == "streamed"
+    draws, accepted = SAMPLERS[sampler](KNOWN[name], 1024 if few else 64, 400)
     assert 0.5 < accepted < 0.97  # so that what is refused matters
     judge(draws, KNOWN[name])
 
