@@ -7,7 +7,6 @@ carried along at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -74,16 +73,13 @@ def advanced(labels: jax.Array, z: jax.Array, world: jax.Array, indices: jax.Arr
     return positions[0], log_odds[:, 0], accepted[:, 0]
 
 
-def geweke(
-    count: int, rounds: int, transitions: int = 2, advance: Callable = advanced
-) -> np.ndarray:
+def geweke(count: int, rounds: int, transitions: int = 2) -> np.ndarray:
     """Geweke's successive-conditional simulator: posterior transitions, then new labels, in turn.
 
     Args:
         count: worlds, each begun at an independent draw of the joint distribution.
         rounds: of both.
         transitions: in each round.
-        advance: the sampler, as `advanced`.
 
     Returns:
         The weights after every round, shape (worlds, rounds, P): draws of the prior, if the
@@ -97,7 +93,7 @@ def geweke(
     def round_of(carry: tuple, turn: jax.Array) -> tuple:
         z, labels = carry
         indices = 1 + turn * transitions + jnp.arange(transitions)
-        z, *_ = jax.vmap(advance, in_axes=(0, 0, 0, None))(labels, z, numbers, indices)
+        z, *_ = jax.vmap(advanced, in_axes=(0, 0, 0, None))(labels, z, numbers, indices)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(2), turn), count)
         return (z, jax.vmap(labels_of)(keys, z)), z
 
@@ -108,9 +104,7 @@ def geweke(
         return np.asarray(jax.jit(run)(began.z, began.labels)).swapaxes(0, 1)
 
 
-def ranks(
-    count: int, kept: int, thinning: int = 8, burn_in: int = 100, advance: Callable = advanced
-) -> np.ndarray:
+def ranks(count: int, kept: int, thinning: int = 8, burn_in: int = 100) -> np.ndarray:
     """Simulation-based calibration: the true value's rank among the posterior's draws.
 
     Args:
@@ -118,7 +112,6 @@ def ranks(
         kept: draws of each.
         thinning: transitions between two of them.
         burn_in: transitions before the first, from a draw of the prior.
-        advance: the sampler, as `advanced`.
 
     Returns:
         Shape (worlds, quantities), each uniform on 0 … kept: the log-odds of the classes at
@@ -132,7 +125,7 @@ def ranks(
 
     def run(z: jax.Array, labels: jax.Array, start: jax.Array) -> tuple:
         of = jax.vmap(lambda flat: target(labels[0]).predict(target(labels[0]).tree(flat))[0])
-        found = jax.vmap(advance, in_axes=(0, 0, 0, None))(labels, start, numbers, indices)
+        found = jax.vmap(advanced, in_axes=(0, 0, 0, None))(labels, start, numbers, indices)
         return of(z), found[1][:, burn_in + thinning - 1 :: thinning], found[2]
 
     with jax.enable_x64(False):

@@ -1,7 +1,8 @@
 """The kernel that the records of the scaling study came from fails what every sampler must pass.
 
 It draws a trajectory's length and the acceptance from one key. Each test here is expected to fail;
-this file goes with the kernel.
+this file goes with the kernel. Geweke's test on the network of `joint` does not see the fault:
+with ten steps a trajectory the error in the energy hardly depends on the length.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from gnuq.networks import Activated, Prior
 from gnuq.posteriors import hmc, streaming, transitions
 from gnuq.posteriors.settings import HMC
 from gnuq.problems import make_grid, make_problem
-from tests.posteriors import joint
 from tests.posteriors.distributions import KNOWN, Known, judge
 from tests.posteriors.key_audit import watched
 from tests.posteriors.samplers import starts
@@ -73,33 +73,3 @@ def test_no_random_number_is_used_twice():
         compiled = streaming.sampler(architecture, problem, Prior(1.0), mode, points, settings)
         streaming.sample(compiled, batch=2, workers=1)
     assert not uses.twice
-
-
-def advanced(labels: jax.Array, z: jax.Array, world: jax.Array, indices: jax.Array) -> tuple:
-    """As `joint.advanced`, with this kernel."""
-    target, settings = joint.target(labels), HMC(seed=11)
-    density = lambda x: (  # noqa: E731
-        jnp.sum(target.log_likelihoods(target.tree(x))) - jnp.sum(x**2) / 2
-    )
-    step = hmc._transition(density, jnp.ones(len(z), jnp.float32), settings)
-    begin = partial(dynamic_hmc.init, logdensity_fn=density)
-    run = transitions.drawing(begin, step, lambda x: target.predict(target.tree(x)), settings)
-    begun = dual_averaging_adaptation(0.8)[0](joint.SIZE)
-    sizes = begun._replace(log_step_size_avg=jnp.log(joint.SIZE))
-    adaptation = jnp.stack([jnp.float32(value) for value in sizes])
-    key = jax.random.fold_in(jax.random.key(11), world)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
-    position, _, (log_odds, _, accepted, *_) = run(z, adaptation, keys)
-    return position, log_odds, accepted
-
-
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no detailed balance")
-def test_geweke():
-    joint.judge_weights(joint.geweke(1_000, 60, advance=advanced))
-
-
-@pytest.mark.weekly
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no detailed balance")
-def test_calibration():
-    ranks = joint.ranks(4_000, 63, advance=advanced)
-    assert joint.uniform(ranks, 63, bins=16).min() > 1e-4
