@@ -46,8 +46,10 @@ SHAPED = (
 #: Whose tests take seconds each.
 SLOW = (
     "architectures", "pipeline/test_check.py", "pipeline/test_comparisons.py",
-    "pipeline/test_question_answering.py",
-    "pipeline/test_runs.py", "posteriors/test_hmc.py", "posteriors/test_streaming.py",
+    "pipeline/test_question_answering.py", "pipeline/test_runs.py", "posteriors/test_hmc.py",
+    "posteriors/test_joint.py", "posteriors/test_keys.py", "posteriors/test_moments.py",
+    "posteriors/test_old_kernel.py", "posteriors/test_streamed.py", "posteriors/test_streaming.py",
+    "posteriors/test_whitened.py", "posteriors/test_wide_limit.py", "test_wide_posteriors.py",
     "qa/test_command.py", "qa/test_runs.py", "language_models/test_offline.py",
     "test_benchmarks_scoring.py", "test_build.py", "test_language_results.py", "test_proxy_bias.py",
     "test_question_answering_results.py", "test_results.py", "test_text_proxies.py",
