@@ -12,21 +12,24 @@ from typing import Any
 
 from gnuq import artefacts
 from gnuq.fingerprint import Code, FingerprintError
-from gnuq.pipeline.stages import PACKAGES, Stage, source
+from gnuq.pipeline.stages import PACKAGES, Stage, source, split
 
 
 def changes(stage: Stage, told: dict[str, Any], most: int = 3) -> str:
-    """The definitions that differ from the commit of a provenance, as an end of a sentence.
+    """The definitions that differ from the code that a provenance belongs to, to end a sentence.
+
+    That code is the one of the commit that wrote the provenance last, when the table was made or
+    when later code was accepted for it; failing that, of the commit in which it was made.
 
     Args:
         stage: whose code.
-        told: the provenance; its commit is looked up in git.
+        told: the provenance.
         most: name that many.
 
     Returns:
         ` (gnuq.networks.Prior, …)`, or nothing if git cannot say.
     """
-    before = _at(str(told.get("commit")))
+    before = _at(_written(stage)) or _at(str(told.get("commit")))
     if before is None:
         return ""
     try:
@@ -39,6 +42,14 @@ def changes(stage: Stage, told: dict[str, Any], most: int = 3) -> str:
     if not names:
         return ""
     return f" ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+
+
+def _written(stage: Stage) -> str:
+    """The last commit that touched the provenance of a stage's first output, or nothing."""
+    path = artefacts.path_of(*split(stage.outputs[0])).with_suffix(".json")
+    command = ["git", "log", "-1", "--format=%H", "--", str(path)]
+    done = subprocess.run(command, cwd=artefacts.ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 @cache

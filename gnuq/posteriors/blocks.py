@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from gnuq.posteriors.moments import Moments
-
-
-class Store(Protocol):
-    """Where states are kept: `gnuq.artefacts.Checkpoints`, or a dictionary's like."""
-
-    def save(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Replace a state."""
-
-    def load(self, key: str) -> dict[str, np.ndarray] | None:
-        """A state, or None."""
 
 
 @dataclass

@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gnuq.posteriors.blocks import Block, Store
+from gnuq.posteriors.blocks import Block
+from gnuq.posteriors.chains import Store
 from gnuq.posteriors.prior_flow import steps_of, transition
 from gnuq.posteriors.settings import StreamedHMC
 from gnuq.posteriors.step_size import STAGE_STEPS, STAGED, STAGES, DualAveraging, staged

@@ -15,6 +15,7 @@ from gnuq.posteriors.step_size import STAGED, DualAveraging, staged
 from gnuq.posteriors.summary import Summary, summarised
 from gnuq.posteriors.whitened import Target
 from gnuq.problems import make_grid, make_problem
+from tests.posteriors.memory import Memory
 
 PROBLEM = make_problem("rings-4", points=40)
 GRID = make_grid(PROBLEM, resolution=4)
@@ -31,23 +32,6 @@ def compiled() -> streamed.Sampler:
 @pytest.fixture(scope="module")
 def whole(compiled) -> tuple[list[Block], float]:
     return streamed.sample(compiled, batch=10)
-
-
-class Memory(dict):
-    """Keeps states as a store does, and fails on demand."""
-
-    def __init__(self, fails_after: int | None = None) -> None:
-        super().__init__()
-        self.left = fails_after
-
-    def save(self, key, arrays):
-        if self.left == 0:
-            raise KeyboardInterrupt
-        self.left = None if self.left is None else self.left - 1
-        self[key] = {name: np.copy(array) for name, array in arrays.items()}
-
-    def load(self, key):
-        return self.get(key)
 
 
 def assert_same(blocks: list[Block], others: list[Block]) -> None:

@@ -15,6 +15,7 @@ from gnuq.posteriors.diagonals import diagonal_form
 from gnuq.posteriors.moments import Moments, pooled
 from gnuq.posteriors.settings import HMC
 from gnuq.problems import make_grid, make_problem
+from tests.posteriors.memory import Memory
 
 PROBLEM = make_problem("rings-4", points=40)
 GRID = make_grid(PROBLEM, resolution=4)
@@ -35,23 +36,6 @@ def compiled() -> streaming.Sampler:
     architecture = Activated(2, (4, 4), 4)
     mode = flat(fit_map(architecture, PROBLEM, PRIOR).network)
     return streaming.sampler(architecture, PROBLEM, PRIOR, mode, GRID.points, SETTINGS)
-
-
-class Memory(dict):
-    """Keeps states as a store does, and fails on demand."""
-
-    def __init__(self, fails_after: int | None = None) -> None:
-        super().__init__()
-        self.left = fails_after
-
-    def save(self, key, arrays):
-        if self.left == 0:
-            raise KeyboardInterrupt
-        self.left = None if self.left is None else self.left - 1
-        self[key] = {name: np.copy(array) for name, array in arrays.items()}
-
-    def load(self, key):
-        return self.get(key)
 
 
 def test_a_chain_that_was_cut_off_ends_as_one_that_was_not(compiled):
