@@ -19,6 +19,9 @@ GPU_ONLY := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda
 FOUND_CHROMIUM = $(or $(CHROMIUM),$(shell command -v chromium chromium-browser google-chrome google-chrome-stable))
 AS_ROOT = $(shell test "$$(id -u)" = 0 || echo sudo)
 
+# Bytecode is written, and read by the next process: without it each spends half a minute on imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 # As many workers as cores; the tests of one module stay together, for they share what is heavy.
 PYTEST = $(PY) -m pytest --numprocesses auto --dist loadfile
 # In the browser all looks at one page stay together.

@@ -42,7 +42,7 @@ from gnuq.posteriors.summary import summarised
 
 #: In the order of their worth: name of the record → width, prior, data seed.
 OPEN = {
-    f"scaling/{prior}/width-{width}/seed-{seed}": (width, prior, seed)
+    f"curve/base/{prior}/width-{width}/seed-{seed}": (width, prior, seed)
     for width, prior, seed in (
         *((512, "unit-1", 0), (1028, "unit-1", 0), (1028, "fan-in", 0), (512, "fan-in", 0)),
         *((256, "unit-1", 0), (1028, "fan-in", 1), (1028, "fan-in", 2), (512, "fan-in", 1)),
@@ -88,8 +88,8 @@ def prepare(folder: Path, names: Mapping[str, tuple[int, str, int]]) -> None:
     """Write what each posterior needs: inputs, targets, points, point estimate, network, prior."""
     from torch import nn
 
+    from gnuq.curve import Run
     from gnuq.posteriors.training import point_estimate
-    from gnuq.scaling import Run
 
     for name, (width, prior_name, seed) in names.items():
         run, place = Run(width, prior_name, seed), folder / name
@@ -125,10 +125,11 @@ def sampled(place: Path, settings: StreamedHMC, until: float) -> None:
     layers = [(int(fan_in), int(fan_out)) for fan_in, fan_out in told["layers"]]
     network = whitened.network_of(layers, prior, told["activation"])
     with np.load(place / "problem.npz") as kept:
-        target = whitened.posterior(network, **dict(kept))
+        given = dict(kept)
+    target = whitened.posterior(network, **given)
     compiled = streamed.sampler(target, settings)
     blocks, size = streamed.sample(compiled, batch=BATCH, store=Folder(place, until))
-    summary = summarised(blocks, network.deviations)
+    summary = summarised(blocks, network, given["mode"], given["points"])
     odds = log_odds(blocks)
     nested = [
         nested_r_hat(1 / (1 + np.exp(-odds[..., k].astype(np.float64))), GROUPS).max()
@@ -141,7 +142,7 @@ def sampled(place: Path, settings: StreamedHMC, until: float) -> None:
         "settings": asdict(settings),
         "device": jax.devices()[0].device_kind,
     }
-    np.savez_compressed(place / "summary.npz", **summary.packed())  # type: ignore[arg-type]
+    np.savez_compressed(place / "summary.npz", **summary.columns)  # type: ignore[arg-type]
     (place / "report.json").write_text(json.dumps(report, indent=1))
     for key in ("step-size", *(f"block-{n}" for n in range(len(blocks)))):
         (place / f"{key}.npz").unlink()

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from gnuq.gradnorm.shapes import widen, widest
+
 Link = Literal["sigmoid", "softmax", "identity"]
 
 
@@ -26,7 +28,7 @@ def log_odds(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch c
     Args:
         logits: −∞ for a class that cannot be; its log-odds are the lowest number, or nearly so.
     """
-    wide = _possible(_wide(logits))
+    wide = _possible(widen(logits))
     top = torch.zeros_like(wide, dtype=torch.bool)
     top.scatter_(-1, wide.detach().argmax(-1, keepdim=True), True)
     others = wide.masked_fill(top, -torch.inf).logsumexp(-1, keepdim=True)
@@ -39,14 +41,14 @@ def log_odds_of(
     logits: Float[Tensor, "*batch classes"], classes: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:
     """ℓ_k of one class of each row, in float32 at least; as `log_odds`."""
-    wide, index = _possible(_wide(logits)), classes[..., None]
+    wide, index = _possible(widen(logits)), classes[..., None]
     others = wide.scatter(-1, index, -torch.inf).logsumexp(-1)
     return wide.gather(-1, index)[..., 0] - others
 
 
 def slope(log_odds: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """The slope p (1 − p) = σ(ℓ) σ(−ℓ), the Bernoulli variance, in float64: right to 10⁻³⁰⁰."""
-    wide = _widest(log_odds)
+    wide = widest(log_odds)
     return (F.logsigmoid(wide) + F.logsigmoid(-wide)).exp()
 
 
@@ -62,7 +64,7 @@ def log_odds_from(
     _check(outputs, link)
     if link == "softmax":
         return log_odds(outputs)
-    return _wide(outputs[:, 0] if outputs.ndim == 2 else outputs)
+    return widen(outputs[:, 0] if outputs.ndim == 2 else outputs)
 
 
 def predictions_from(outputs: Float[Tensor, " batch *outputs"], link: Link) -> Tensor:
@@ -121,11 +123,3 @@ def _check(outputs: Tensor, link: Link) -> None:
 def _possible(logits: Tensor) -> Tensor:
     """A number in the place of −∞, whose gradients are NaN where all others are −∞ too."""
     return logits.masked_fill(logits == -torch.inf, torch.finfo(logits.dtype).min / 4)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _widest(x: Tensor) -> Tensor:
-    return x.float() if x.device.type == "mps" else x.double()

@@ -8,7 +8,7 @@ that does not do what its class does, and examples that depend on each other all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +23,6 @@ from gnuq.gradnorm.rules import find_rule
 from gnuq.gradnorm.shapes import widen
 from gnuq.gradnorm.surroundings import eager
 from gnuq.gradnorm.trees import tensors
-
-#: How many parameters a message names.
-NAMED = 3
-#: Differences below this share of the whole gradient's squared norm are rounding, times eps.
-SHARE = 16
-#: At most this, in half precision.
-LARGEST_SHARE = 0.01
-#: The same, of the squared gradient at the model's output: a gradient that is all rounding.
-NOISE = 1e-27
 
 
 @dataclass(frozen=True)
@@ -183,93 +174,3 @@ def _squared(gradient: Tensor) -> Tensor:
     whole = gradient.to_dense() if gradient.is_sparse else gradient
     wide = torch.float32 if whole.dtype in (torch.float16, torch.bfloat16) else None
     return torch.linalg.vector_norm(whole, dtype=wide).double().cpu().square()
-
-
-def compare(
-    verdict: Verdict, norms: Mapping[str, Tensor], example: int, tolerance: float, eps: float
-) -> None:
-    """Demand that every weight's norm is what plain autograd says.
-
-    Args:
-        verdict: of the example.
-        norms: what the rules said of it, by name, shape (K,).
-        example: its number, for the message.
-        tolerance: by how much two norms of one weight may differ, relative to the larger one.
-        eps: the precision of the data type, which says what is rounding.
-
-    Raises:
-        UnsupportedModuleError: some weights have another norm; it names them.
-    """
-    total = torch.stack(list(verdict.norms.values())).sum(0) if verdict.norms else 0.0
-    rounding = min(SHARE * eps, LARGEST_SHARE) * total + NOISE * verdict.slope
-    wrong = {}
-    for name in dict.fromkeys([*verdict.norms, *norms]):
-        truth, found = verdict.norms.get(name), norms.get(name)
-        expected = torch.zeros(1, dtype=torch.float64) if truth is None else truth
-        got = torch.zeros_like(expected) if found is None else found.double().cpu()
-        slack = tolerance * torch.maximum(expected, got) + rounding
-        if not bool(((got - expected).abs() <= slack).all()):
-            wrong[name] = (got, expected, found is None)
-    if wrong and not any(bool(norm.any()) for norm in norms.values()):
-        raise UnsupportedModuleError(
-            f"example {example}: its squared gradient norm is nought, where autograd says "
-            f"{float(torch.as_tensor(total).max()):.3g}, too small for the type. Give `scale`, "
-            "differentiate a logarithm (gnuq.estimators.epistemic does), or use float64."
-        )
-    if wrong:
-        raise UnsupportedModuleError(_told(wrong, example))
-
-
-def same_values(together: Tensor, alone: Tensor, example: int, slack: float) -> None:
-    """Demand that an example's objectives are in the batch what they are alone.
-
-    Raises:
-        UnsupportedModuleError: they are not.
-    """
-    gap = (together.double().cpu() - alone.double().cpu()).abs().max()
-    if not bool(gap <= slack):
-        raise UnsupportedModuleError(
-            f"example {example} has another value of the objective on its own "
-            f"({alone.flatten()[:3].tolist()}) than in the batch "
-            f"({together.flatten()[:3].tolist()}): the model's output depends on the other "
-            "examples. Score one example at a time."
-        )
-
-
-def same_total(together: float, alone: float, example: int, tolerance: float) -> None:
-    """Demand that an example's whole norm is in the batch what it is alone.
-
-    Raises:
-        UnsupportedModuleError: it is not.
-    """
-    if not abs(together - alone) <= tolerance * max(together, alone):
-        raise UnsupportedModuleError(
-            f"example {example} has another squared gradient norm on its own ({alone:.6g}) than "
-            f"in the batch ({together:.6g}): it depends on the other examples or on padding, or "
-            "rounding hides what it is. Use a wider data type, or score one example at a time."
-        )
-
-
-def _told(wrong: Mapping[str, tuple[Tensor, Tensor, bool]], example: int) -> str:
-    """Which weights are wrong, by how much, and what that is a sign of."""
-    parts = []
-    for name, (got, expected, unseen) in list(wrong.items())[:NAMED]:
-        k = int((got - expected).abs().argmax())
-        seen = "no use of it was seen" if unseen else f"{float(got.expand_as(expected)[k]):.6g}"
-        parts.append(f"{name!r}: {seen}, autograd says {float(expected[k]):.6g}")
-    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    if all(unseen for _, _, unseen in wrong.values()):
-        cause = (
-            "it is used where no hook sees it (a scripted or compiled function, vmap, another "
-            "thread, a tensor kept from another call); use the parameter in its module's forward"
-        )
-    else:
-        cause = (
-            "dimension 0 is not the batch everywhere, examples depend on each other, a layer does "
-            "not compute what its class does, or a weight is used unseen. Put the batch first, or "
-            "score one example at a time"
-        )
-    return (
-        f"example {example} has another squared gradient norm on its own, by plain autograd, than "
-        f"in the batch. {'; '.join(parts)}{more}: {cause}."
-    )

@@ -17,6 +17,7 @@ from gnuq.gradnorm.constants import demand_no_hidden_backward
 from gnuq.gradnorm.errors import UnsupportedModuleError
 from gnuq.gradnorm.factors import Factor
 from gnuq.gradnorm.recorder import Recorder
+from gnuq.gradnorm.shapes import widest
 from gnuq.gradnorm.surroundings import deterministic, eager
 from gnuq.gradnorm.verification import Verification
 from gnuq.gradnorm.watch import ATTACHED
@@ -111,8 +112,8 @@ def descaled(norm: Tensor, factor: Tensor | None) -> Tensor:
     """Divide by the square, in float64: a norm too small for float32 was the reason to scale."""
     if factor is None:
         return norm
-    widest = torch.float32 if norm.device.type == "mps" else torch.float64
-    return norm.to(widest) / factor.to(norm.device, widest).square()
+    wide = widest(norm)
+    return wide / factor.to(wide).square()
 
 
 def towards(done: Pass, k: int, factor: Tensor | None = None) -> Tensor:

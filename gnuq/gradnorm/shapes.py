@@ -24,6 +24,11 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def widest(x: Tensor) -> Tensor:
+    """`x` in float64; in float32 on Apple's GPUs, which have no wider type."""
+    return x.float() if x.device.type == "mps" else x.double()
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One vector a token, shape (batch, tokens, features), with a cached Gram matrix."""

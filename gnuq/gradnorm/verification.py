@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from gnuq.gradnorm import examples, judge, separation
+from gnuq.gradnorm import agreement, examples, judge, separation
+from gnuq.gradnorm.agreement import precision, tolerance
 from gnuq.gradnorm.errors import UnsupportedModuleError
 from gnuq.gradnorm.outcomes import GradientNorms
 
@@ -23,12 +23,6 @@ ACCIDENT = (
     "of the inputs is no batch, but has as many rows by accident, bind it to the model "
     "(functools.partial, a buffer) or score another number of examples at a time."
 )
-#: Coarser types than these are half precision, and single.
-HALF, SINGLE = 1e-4, 1e-10
-#: Between a rule and autograd on one and the same forward pass, in units of the type's precision:
-#: autograd rounds every entry of a gradient. In bfloat16 1.3 % were seen, 1.7 units (SmolLM2-135M,
-#: every weight tensor of 112 answers), where a batch and an answer alone are up to 39 % apart.
-SAME_ROUNDING = 8
 
 
 class Verification:
@@ -131,22 +125,10 @@ class Verification:
         values = found.values.reshape(len(found.values), -1)
         if values.shape[1] != len(verdict.values):
             raise UnsupportedModuleError(ACCIDENT)
-        eps = precision(model, verdict.norms)
+        slack = tolerance(precision(model, verdict.norms)) * max(float(values.abs().max()), 1e-30)
+        agreement.same_values(values[hearing.example], verdict.values, number, slack)
         together = _row(found, hearing.example)
-        slack = tolerance(eps) * max(float(values.abs().max()), 1e-30)
-        judge.same_values(values[hearing.example], verdict.values, number, slack)
-        first = _refusal(verdict, together, number, tolerance(eps), eps)
-        if eps < HALF and (first is None or eps < SINGLE):
-            if first is not None:
-                raise first
-            return
-        # Rounding may differ so much between a batch and an example alone that the rules are
-        # judged on the very same forward pass, and the batch by its whole norm.
-        alone = _row(again(hearing), 0)
-        judge.compare(verdict, alone, number, same_rounding(eps), eps)
-        whole, other = (sum(norms.values()) for norms in (together, alone))
-        for x, y in zip(torch.as_tensor(whole), torch.as_tensor(other), strict=True):
-            judge.same_total(float(x), float(y), number, loose(eps))
+        agreement.demand(model, verdict, together, lambda: _row(again(hearing), 0), number)
 
 
 @dataclass(frozen=True)
@@ -194,52 +176,3 @@ def _row(found: GradientNorms, example: int) -> dict[str, Tensor]:
         name: norm.reshape(batch, -1)[example].double().cpu()
         for name, norm in found.by_parameter.items()
     }
-
-
-def _refusal(
-    verdict: judge.Verdict, norms: Mapping[str, Tensor], number: int, slack: float, eps: float
-) -> UnsupportedModuleError | None:
-    try:
-        judge.compare(verdict, norms, number, slack, eps)
-    except UnsupportedModuleError as error:
-        return error
-    return None
-
-
-def precision(model: nn.Module, names: Collection[str] | None = None) -> float:
-    """The relative precision of the coarsest type that the model computes in.
-
-    Args:
-        model: the model.
-        names: of the weights that count; all if omitted.
-    """
-    types = {
-        p.dtype
-        for name, p in model.named_parameters()
-        if p.is_floating_point() and (names is None or name in names)
-    }
-    kinds = (getattr(m, "compute_dtype", None) for m in model.modules())
-    types |= {kind for kind in kinds if isinstance(kind, torch.dtype)}
-    return max((torch.finfo(kind).eps for kind in types), default=torch.finfo(torch.float32).eps)
-
-
-def tolerance(eps: float) -> float:
-    """By how much a squared norm may differ between two orders of summation, relatively.
-
-    Ten times half the digits: 3e-3 in float32, where gradients that nearly cancel lose many. In
-    float64 1e-5, since many norm layers compute in float32 always.
-    """
-    return min(max(10 * eps**0.5, 1e-5), 0.9)
-
-
-def same_rounding(eps: float) -> float:
-    """The same between a rule and autograd on one and the same forward pass."""
-    return SAME_ROUNDING * eps if eps >= HALF else tolerance(eps)
-
-
-def loose(eps: float) -> float:
-    """By how much the whole norm may differ between a batch and an example alone, by rounding.
-
-    In half precision only the order of magnitude can be compared.
-    """
-    return tolerance(eps) if eps >= HALF else 0.02

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -60,6 +61,39 @@ def source(name: str, revision: str | None) -> Source:
             "mean the folder, or work elsewhere."
         ) from None
     return Source(entry.name, entry.repository, revision or entry.revision, entry)
+
+
+def state(name: str, revision: str | None) -> str:
+    """What tells a model from what stood under its name before, for runs that are resumed.
+
+    The revision, if there is one; the commit that the hub's cache holds; of a folder a checksum of
+    its files, which are all read.
+
+    Args:
+        name: as of `source`.
+        revision: likewise.
+
+    Raises:
+        ValueError: as `source`.
+        ModelError: as `source`.
+    """
+    found = source(name, revision)
+    if found.revision is not None:
+        return found.revision
+    if found.folder:
+        return _checksum(Path(found.location))
+    from huggingface_hub import try_to_load_from_cache  # with what a bare install lacks
+
+    kept = try_to_load_from_cache(found.location, "config.json")
+    return Path(kept).parent.name if isinstance(kept, str) else "not in the cache"
+
+
+def _checksum(folder: Path) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return f"files:{whole.hexdigest()[:16]}"
 
 
 def _default(entry: LanguageModel, revision: str | None) -> Source:

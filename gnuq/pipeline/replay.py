@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gnuq import artefacts, protocol, scaling
+from gnuq import artefacts, curve, protocol, scaling
 from gnuq.pipeline import (
     comparisons,
     derived,
@@ -26,13 +26,15 @@ from gnuq.pipeline import (
     runs,
     text_proxies,
 )
+from gnuq.pipeline import curve as curved
 from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.differences import largest_difference, wide
 from gnuq.pipeline.stages import Stage, split
 
 POINTS, DRAWS, SEED = 50, 250, 1_000
-#: The widest networks of the scaling study whose chains a replay draws again.
+#: The widest networks whose chains a replay draws again: of the scaling study, of the curve.
 WIDEST = 16
+CURVE_WIDEST = 32
 #: Differences below this share of the map's largest variance (or standard deviation, for means)
 #: are not held against a replay: where p is nearly 0 or 1, rare draws make all of the variance.
 FLOOR = 0.01
@@ -78,6 +80,8 @@ def replay(stage: Stage) -> Replay:
         return Replay(stage.name, 0, {}, {}, "timings of another machine do not compare")
     if stage.group == "chains" and scaling.runs()[stage.name].width > WIDEST:
         return Replay(stage.name, 0, {}, {}, f"wider than {WIDEST}: its chains take too long")
+    if stage.group == "curve" and curve.runs()[stage.name].width > CURVE_WIDEST:
+        return Replay(stage.name, 0, {}, {}, f"wider than {CURVE_WIDEST}: it takes too long")
     try:
         rows, found = _REPLAYS[stage.group](stage)
     except ModuleNotFoundError as error:
@@ -107,17 +111,31 @@ def _posterior(stage: Stage) -> tuple[int, dict[str, float]]:
 
 
 def _scaling(stage: Stage) -> tuple[int, dict[str, float]]:
+    run = scaling.runs()[stage.name]
+    record = artefacts.load("records", run.name).frame
+    fresh = scaled.replayed(run, draws=DRAWS, seed=SEED + run.seed)
+    return _judged(record, scaled.by_half(record, run.sampler.chains), fresh)
+
+
+def _curve(stage: Stage) -> tuple[int, dict[str, float]]:
+    run = curve.runs()[stage.name]
+    record = artefacts.load("records", run.name).frame
+    fresh = curved.replayed(run, draws=DRAWS, seed=SEED + run.seed)
+    return _judged(record, curved.halves(record), fresh)
+
+
+def _judged(
+    record: pd.DataFrame, saved: pd.DataFrame, fresh: np.ndarray
+) -> tuple[int, dict[str, float]]:
+    """Fresh chains' predictions, shape (chains, draws, grid, classes), against a record."""
     from gnuq.posteriors import diagnostics  # PyMC and JAX: seconds to import
 
-    run = scaling.runs()[stage.name]
-    classes = run.problem.outputs
-    record = artefacts.load("records", run.name).frame
+    classes = fresh.shape[-1]
     samples = _by_point(record["effective_samples"], classes)
     chosen = np.sort(np.random.default_rng(0).choice(len(samples), POINTS, replace=False))
-    predictions = scaled.replayed(run, draws=DRAWS, seed=SEED + run.seed)[:, :, chosen]
+    predictions = fresh[:, :, chosen]
     new = pd.DataFrame(posteriors.moments(predictions, "multiclass")).drop(columns="entropy")
     errors = diagnostics.monte_carlo(predictions)
-    saved = scaled.by_half(record, run.sampler.chains)
     scores = _scores(saved, new, errors, chosen, samples[chosen])
     found = {LARGEST: float(abs(scores).max()), SPREAD: float(np.sqrt((scores**2).mean()))}
     return POINTS * classes, found
@@ -227,6 +245,7 @@ _REPLAYS: dict[str, Callable[[Stage], tuple[int, dict[str, float]]]] = {
     "studies": _table,
     "language": _language,
     "chains": _scaling,
+    "curve": _curve,
     "texts": _texts,
     "qa": _answers,
     "quoted": _quoted,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from gnuq import artefacts, protocol, scaling
+from gnuq import artefacts, curve, protocol, scaling
 from gnuq.artefacts import ArtefactError, Origin
 from gnuq.language_models import device_name
 from gnuq.pipeline import (
@@ -25,6 +25,7 @@ from gnuq.pipeline import (
     studies,
     text_proxies,
 )
+from gnuq.pipeline import curve as curved
 from gnuq.pipeline import scaling as scaled
 from gnuq.pipeline.stages import Stage, split
 from gnuq.protocol import Experiment
@@ -68,7 +69,7 @@ def record(stage: Stage, *, again: bool = False) -> bool:
         text_proxies.discard(origin)
     if stage.group == "qa":
         question_answering.discard(stage.name, origin)
-    if stage.group == "chains":
+    if stage.group in ("chains", "curve"):
         artefacts.Checkpoints(stage.name, origin).discard()
     if stage.group == "comparisons":
         comparisons.discard(comparisons.COMPARISONS[stage.name], origin)
@@ -177,6 +178,11 @@ def _scaling(stage: Stage, origin: Origin) -> Made:
     return {stage.outputs[0]: frame}, report
 
 
+def _curve(stage: Stage, origin: Origin) -> Made:
+    frame, report = curved.curve_record(curve.runs()[stage.name], origin)
+    return {stage.outputs[0]: frame}, report
+
+
 def _texts(_: Stage, origin: Origin) -> Made:
     tables = text_proxies.text_proxy_rows(origin)
     report = {"texts": newsgroups.revision()}
@@ -203,6 +209,7 @@ _RUNS: dict[str, Callable[[Stage, Origin], Made]] = {
     "timings": _timing,
     "language": _language,
     "chains": _scaling,
+    "curve": _curve,
     "texts": _texts,
     "qa": _answers,
     "quoted": _quoted,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from gnuq import artefacts, paper, protocol, results, scaling
+from gnuq import artefacts, curve, paper, protocol, results, scaling
 from gnuq.fingerprint import Code
+from gnuq.pipeline import curve as curved
 from gnuq.pipeline import (
     derived,
     examples,
@@ -187,6 +188,13 @@ class ScalingStage(Stage):
 
 
 @dataclass(frozen=True)
+class CurveStage(Stage):
+    """One posterior of the curve; a class of its own as above."""
+
+    group: Literal["curve"]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
 class DerivedStage(Stage):
     """What follows from records, or from nothing but a seed."""
 
@@ -218,6 +226,7 @@ def stages() -> dict[str, Stage]:
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
     everything += [*_timings(), *_tables(), *_studies(), *_language()]
     everything += [_scaling(name) for name in scaling.runs() if name not in scaling.OPEN]
+    everything += map(_curve, curve.recorded())
     everything += [_texts(), *(_answers(*named) for named in question_answering.names())]
     everything += map(_derived, derived.DERIVED)
     everything += [_quoted()] if examples.finished() else []
@@ -228,7 +237,9 @@ def stages() -> dict[str, Stage]:
 def unfinished() -> dict[str, Stage]:
     """The runs that no machine has finished: `record` goes on with them, nothing checks them."""
     steps = [_answers(*named) for named in question_answering.waiting()]
-    return {name: _scaling(name) for name in scaling.OPEN} | {stage.name: stage for stage in steps}
+    steps += [_scaling(name) for name in scaling.OPEN]
+    steps += [_curve(name) for name in curve.runs() if name not in curve.recorded()]
+    return {stage.name: stage for stage in steps}
 
 
 def find(item: str) -> list[Stage]:
@@ -293,6 +304,25 @@ def _scaling(name: str) -> Stage:
             "gnuq.scaling.VARIANTS": run.variant,
         },
         configuration=scaled.configuration(run),
+        tolerance={"largest standard errors": 8.0, "root mean square": 2.0},
+        seed=run.seed,
+        dtype="float32",
+    )
+
+
+def _curve(name: str) -> Stage:
+    run = curve.runs()[name]
+    return CurveStage(
+        name=name,
+        group="curve",
+        outputs=(f"records/{name}",),
+        entries=("gnuq.pipeline.curve.curve_record",),
+        choose={
+            "gnuq.problems.PROBLEMS": run.problem.name,
+            "gnuq.curve.PRIORS": run.prior_name,
+            "gnuq.curve.VARIANTS": run.variant,
+        },
+        configuration=curved.configuration(run),
         tolerance={"largest standard errors": 8.0, "root mean square": 2.0},
         seed=run.seed,
         dtype="float32",

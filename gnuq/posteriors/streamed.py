@@ -30,7 +30,7 @@ from gnuq.posteriors.chains import Store
 from gnuq.posteriors.prior_flow import steps_of, transition
 from gnuq.posteriors.settings import StreamedHMC
 from gnuq.posteriors.step_size import STAGE_STEPS, STAGED, STAGES, DualAveraging, staged
-from gnuq.posteriors.whitened import Target, network_of, posterior
+from gnuq.posteriors.whitened import Network, Target, network_of, posterior
 
 if TYPE_CHECKING:  # with JAX and NumPy alone the rest runs
     from torch import Tensor
@@ -146,11 +146,16 @@ def of_network(
     architecture.must_suit(problem)
     if problem.task != "multiclass":
         raise ValueError(f"problem: {problem.name!r} has not several classes ({problem.task}).")
-    network = network_of(architecture.layers, prior, architecture.activation)
+    network = whitened_network(architecture, prior)
     inputs, targets = problem.inputs.numpy(), problem.targets.numpy()
     with jax.enable_x64(False):
         target = posterior(network, inputs, targets, mode, points.numpy())
     return sampler(target, settings)
+
+
+def whitened_network(architecture: Activated, prior: Prior) -> Network:
+    """A network and its prior, as the sampler takes them."""
+    return network_of(architecture.layers, prior, architecture.activation)
 
 
 def sample(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -169,13 +170,50 @@ def predictor(network: Network, mode: Any, points: np.ndarray) -> Callable[[Any]
         points: shape (grid, inputs).
     """
     x = jnp.asarray(points, jnp.float32)
-
-    def log_odds(z: Any) -> jax.Array:
-        logits = network.logits(z, x)
-        others = jnp.where(jnp.eye(logits.shape[1], dtype=bool), -jnp.inf, jnp.float32(0))
-        return logits - jax.nn.logsumexp(logits[:, None, :] + others, axis=-1)
-
     # gᵀθ does not depend on the coordinates: the chain rule undoes the scale. What the derivative
     # needs of the mode is computed once.
-    linear = jax.linearize(lambda z: jax.nn.sigmoid(log_odds(z)), mode)[1]
-    return lambda z: (log_odds(z), linear(z))
+    at_mode, linear = jax.linearize(lambda z: log_odds(network, z, x), mode)
+    slopes = _slope(at_mode)
+    return lambda z: (log_odds(network, z, x), slopes * linear(z))
+
+
+def log_odds(network: Network, z: Any, inputs: jax.Array) -> jax.Array:
+    """The log-odds of every class, shape (batch, classes); arguments as of `logits`."""
+    logits = network.logits(z, inputs)
+    others = jnp.where(jnp.eye(logits.shape[1], dtype=bool), -jnp.inf, jnp.float32(0))
+    return logits - jax.nn.logsumexp(logits[:, None, :] + others, axis=-1)
+
+
+@partial(jax.jit, static_argnums=0)
+def quadratic_form(network: Network, z: Any, points: jax.Array, weights: Any) -> jax.Array:
+    """Σ_i v_i g_i², g the gradient of every class probability in whitened coordinates.
+
+    With v the variances of the whitened weights it is the diagonal's share of gᵀΣg, Eq. (3); with
+    v = 1/s² it is the squared gradient norm in the network's own coordinates, Eq. (10).
+
+    Args:
+        network: which.
+        z: where the gradients are taken, like `origin`.
+        points: shape (grid, inputs).
+        weights: v, like `origin`.
+
+    Returns:
+        Shape (grid, classes).
+    """
+
+    def one(point: jax.Array) -> jax.Array:
+        odds, pull = jax.vjp(lambda z: log_odds(network, z, point[None])[0], z)
+        (rows,) = jax.vmap(pull)(jnp.eye(len(odds), dtype=odds.dtype))
+        terms = jax.tree_util.tree_map(
+            lambda g, v: (g.reshape(len(odds), -1) ** 2 * v.ravel()).sum(1), rows, weights
+        )
+        total: jax.Array = _slope(odds) ** 2 * sum(jax.tree_util.tree_leaves(terms))
+        return total
+
+    found: jax.Array = jax.lax.map(one, points)
+    return found
+
+
+def _slope(log_odds: jax.Array) -> jax.Array:
+    """p(1 − p), with no difference of two numbers that are nearly equal."""
+    return jax.nn.sigmoid(log_odds) * jax.nn.sigmoid(-log_odds)

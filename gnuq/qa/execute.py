@@ -13,6 +13,7 @@ import pandas as pd
 from gnuq.artefacts import ROOT, Origin, Parts
 from gnuq.fingerprint import Code
 from gnuq.language_models import device_name
+from gnuq.language_models.sources import state
 from gnuq.qa.settings import Run
 from gnuq.qa.steps import STEPS, Step, Tables
 from gnuq.qa.store import Folder, FolderParts
@@ -94,8 +95,9 @@ def run_all(
     """
     tables: dict[str, pd.DataFrame] = {}
     checksums: dict[str, str] = {}
+    model = _model(run)
     for step in STEPS.values():
-        origin = _origin(run, step, checksums, revision)
+        origin = _origin(run, step, checksums, revision, model)
         if (saved := folder.load(step.name, origin)) is not None:
             tables[step.name], checksums[step.name] = saved
             progress(step.name, len(ids), len(ids))
@@ -110,14 +112,24 @@ def run_all(
     return tables
 
 
-def _origin(run: Run, step: Step, checksums: Mapping[str, str], revision: str) -> Origin:
+def _model(run: Run) -> str:
+    """The models by name and state: a checkpoint may be overwritten under its name."""
+    named = {run.model: run.revision}
+    if run.settings.judge is not None:
+        named.setdefault(run.settings.judge, None)
+    return ", ".join(f"{name} ({state(name, revision)})" for name, revision in named.items())
+
+
+def _origin(
+    run: Run, step: Step, checksums: Mapping[str, str], revision: str, model: str
+) -> Origin:
     return Origin(
         code=_code().fingerprint(entry(step.name)),
         configuration=configuration(run, step),
         inputs={name: checksums[name] for name in step.needs},
         seed=run.settings.seed,
         dtype=run.dtype or "the model's own",
-        model=run.model,
+        model=model,
         dataset=revision,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Folder:
     def load(self, name: str, origin: Origin) -> tuple[pd.DataFrame, str] | None:
         """A table and its checksum; None unless it is whole and what `origin` would give.
 
-        Where it was computed does not matter.
+        Where it was computed does not matter. Warns if another model did.
         """
         try:
             told: dict[str, Any] = json.loads(self._told(name).read_text())
@@ -75,6 +76,12 @@ class Folder:
             return None
         checksum = hashlib.sha256(content).hexdigest()
         wanted = origin.as_json()
+        if told.get("model") != wanted["model"]:
+            warnings.warn(
+                f"{self._path(name)}: it was computed with {told.get('model')}, now it is "
+                f"{wanted['model']}: the step starts anew.",
+                stacklevel=3,
+            )
         same = all(told.get(key) == wanted[key] for key in wanted.keys() - {"device"})
         if not same or told.get("sha256") != checksum:
             return None

@@ -13,18 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gnuq.gradnorm import UnsupportedModuleError, judge
+from gnuq.gradnorm import UnsupportedModuleError, agreement, judge
 from gnuq.gradnorm.checks import NotFiniteError
-from gnuq.gradnorm.verification import (
-    HALF,
-    SINGLE,
-    Verification,
-    Verify,
-    loose,
-    precision,
-    same_rounding,
-    tolerance,
-)
+from gnuq.gradnorm.verification import Verification, Verify
 from gnuq.scoring import models, passes
 from gnuq.scoring.batches import batches, short_of_memory
 from gnuq.scoring.examples import Example, ExampleError
@@ -163,20 +154,12 @@ class Task:
         *,
         alone: bool,
     ) -> None:
-        eps, together = precision(self.model, verdict.norms), row.in_unit(unit)
-        try:
-            judge.compare(verdict, together, i, min(0.9, CANCELLING * tolerance(eps)), eps)
-            if eps < HALF:
-                return
-        except UnsupportedModuleError:
-            if alone or eps < SINGLE:
-                raise
-        # Rounding may differ much between a batch and an answer alone, so that the rules are
-        # judged on the very same forward pass, and the batch by the whole norm.
-        by_itself = together if alone else self._batch([example], [i])[i].in_unit(unit)
-        judge.compare(verdict, by_itself, i, CANCELLING * same_rounding(eps), eps)
-        whole, other = (float(sum(norms.values())) for norms in (together, by_itself))
-        judge.same_total(whole, other, i, loose(eps))
+        together = row.in_unit(unit)
+
+        def by_itself() -> dict[str, Tensor]:
+            return together if alone else self._batch([example], [i])[i].in_unit(unit)
+
+        agreement.demand(self.model, verdict, together, by_itself, i, leniency=CANCELLING)
 
     def _rows(
         self, examples: Sequence[Example], chosen: list[int], *, looked_at: bool

@@ -312,6 +312,18 @@ def test_the_judge_leaves_no_gradient_and_no_hook_behind() -> None:
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.parametrize("build", [nn.LayerNorm, nn.RMSNorm])
+def test_a_gradient_that_is_all_rounding_is_no_fault(build) -> None:
+    """Over one feature a norm layer's output is 0 or ±1 but for rounding, which it multiplies."""
+    for seed in range(40):
+        torch.manual_seed(seed)
+        model = build(1).double()
+        found = squared_gradient_norms(
+            model, 3 * torch.randn(2, 1, 1, dtype=torch.float64), lambda y: 3 * y.flatten(1).sum(1)
+        )
+        assert torch.isfinite(found.total).all()
+
+
 def test_a_thread_that_serves_the_model_meanwhile_sees_it_untouched() -> None:
     model, x = mlp(), torch.randn(3, 6)
     expected, wrong, stop = model(x).detach(), [], threading.Event()

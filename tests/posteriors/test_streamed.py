@@ -12,7 +12,7 @@ from gnuq.posteriors import prior_flow, streamed
 from gnuq.posteriors.blocks import Block, log_odds, pooled
 from gnuq.posteriors.settings import StreamedHMC
 from gnuq.posteriors.step_size import STAGED, DualAveraging, staged
-from gnuq.posteriors.summary import Summary, summarised
+from gnuq.posteriors.summary import summarised
 from gnuq.posteriors.whitened import Target
 from gnuq.problems import make_grid, make_problem
 from tests.posteriors.memory import Memory
@@ -70,15 +70,15 @@ def test_the_summary_is_that_of_all_draws(whole):
     odds = log_odds(blocks)
     assert odds.shape == (2, 20, 16, 4)
     p = 1 / (1 + np.exp(-odds.astype(np.float64)))
-    summary = summarised(blocks, np.full(ARCHITECTURE.parameters, 2.0))
+    network = streamed.whitened_network(ARCHITECTURE, Prior(0.25))
+    summary = summarised(blocks, network, np.zeros(ARCHITECTURE.parameters), GRID.points.numpy())
     np.testing.assert_allclose(summary.mean_b, p[1].mean(0), atol=1e-3)
     np.testing.assert_allclose(summary.variance_a, p[0].var(0), atol=1e-3)
     mean, variance = pooled(blocks, "predictions")
     np.testing.assert_allclose(mean, p.mean((0, 1)), atol=1e-3)
     np.testing.assert_allclose(variance, p.var((0, 1)), atol=1e-3)
-    np.testing.assert_array_equal(summary.last, 2 * blocks[0].positions[0])
-    again = Summary.unpacked(summary.packed())
-    np.testing.assert_allclose(again.weights, summary.weights, rtol=1e-6)
+    assert summary.trace == pytest.approx(4 * pooled(blocks, "weights")[1].sum(), rel=1e-5)
+    assert {column.shape for column in summary.columns.values()} == {(16, 4)}
     assert summary.report["converged"] is False
     told = streamed.report(blocks, size)
     assert told["divergences"] == 0

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from gnuq import protocol
+from gnuq.estimators import epistemic
 from gnuq.gradnorm import gradient_factors
 from gnuq.networks import Activated, Prior
 from gnuq.posteriors import hmc, transitions, whitened
+from gnuq.posteriors.diagonals import diagonal_form
 from gnuq.problems import make_grid, make_problem
 
 PROBLEM = make_problem("rings-4", points=40)
@@ -87,6 +89,43 @@ def test_log_odds_keep_the_digits_of_a_vanishing_probability():
         log_odds, _ = target.predict(target.tree(weights / network.deviations))
     assert float(log_odds[0, 1]) == pytest.approx(-30, abs=1e-3)
     assert float(log_odds[0, 0]) == pytest.approx(30 - np.log(3), abs=1e-3)
+
+
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
+def test_quadratic_forms_are_those_of_the_library(prior):
+    """JAX's own derivatives against the gradient factors: two ways that share no line."""
+    architecture = Activated(2, (5, 3), 4)
+    module = architecture.build(1).requires_grad_(False)
+    network, target = of(architecture, prior)
+    spread = np.random.default_rng(0).uniform(0.5, 2, architecture.parameters).astype(np.float32)
+    with jax.enable_x64(False):
+        z, x = target.tree(flat(module) / network.deviations), jnp.asarray(GRID.points.numpy())
+        x = x.astype(jnp.float32)
+        diagonal = whitened.quadratic_form(network, z, x, target.tree(spread))
+        norm = whitened.quadratic_form(network, z, x, target.tree(network.deviations**-2.0))
+    factors = gradient_factors(module, GRID.points, lambda f: f.softmax(1))
+    of_weights = torch.from_numpy(spread * network.deviations**2).double()
+    np.testing.assert_allclose(diagonal, diagonal_form(factors, of_weights), rtol=1e-4)
+    expected = epistemic(module, GRID.points, link="softmax").total
+    np.testing.assert_allclose(norm, expected, rtol=1e-4)
+
+
+def test_forms_and_linear_parts_keep_the_digits_of_a_saturated_probability():
+    """p_0 = 1 − 3e⁻³⁰: in float32 p(1 − p) would be nought."""
+    architecture = Activated(2, (), 4)
+    module = architecture.build(0).requires_grad_(False)
+    weights = torch.zeros(12, dtype=torch.float64)
+    weights[8] = 30.0
+    nn.utils.vector_to_parameters(weights, module.parameters())
+    network, target = of(architecture, PRIORS["unit"], weights.numpy())
+    with jax.enable_x64(False):
+        z = target.tree(weights.numpy() / network.deviations)
+        x = jnp.asarray(GRID.points.numpy(), jnp.float32)
+        norm = whitened.quadratic_form(network, z, x, target.tree(network.deviations**-2.0))
+        _, linear = target.predict(z)
+    expected = epistemic(module, GRID.points, link="softmax").total
+    np.testing.assert_allclose(norm, expected, rtol=1e-3)
+    np.testing.assert_allclose(linear[:, 0], 30 * 3 * np.exp(-30), rtol=1e-3)
 
 
 def test_an_unknown_activation_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from gnuq.qa.execute import run_all
 from gnuq.qa.joined import DEMONSTRATION, counted, joined
 from gnuq.qa.settings import Run
 from gnuq.qa.steps import EMPTY, STEPS, Step, Tables
-from gnuq.qa.store import Folder
+from gnuq.qa.store import Folder, FolderParts
 from gnuq.qa.workers import Shards, here, on_ray
 
 
@@ -80,6 +81,29 @@ def test_a_table_says_which_device_made_it_and_serves_any_other(
     assert [one["device"] for one in told] == ["NVIDIA H100"] * len(STEPS)
     monkeypatch.setattr(execute, "device_name", lambda _: "cpu")
     same(tables, finished(run, tmp_path, workers=lost))
+
+
+def test_a_checkpoint_that_was_overwritten_starts_anew(run: Run, tmp_path: Path) -> None:
+    """Nothing of the run is named otherwise, but its tables are of another model."""
+    model = Path(shutil.copytree(run.model, tmp_path / "model"))
+    again = replace(run, model=str(model))
+    before = execute._model(again)
+    assert before == execute._model(again)
+    step = STEPS["answers"]
+    of_old = execute._origin(again, step, {}, "words", before)
+    folder = Folder(tmp_path / "run")
+    folder.save(step.name, pd.DataFrame({"id": ["a"]}), of_old, 0.0)
+    assert folder.load(step.name, of_old) is not None
+    weights = next(model.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    of_new = execute._origin(again, step, {}, "words", execute._model(again))
+    with pytest.warns(UserWarning, match="starts anew"):
+        assert folder.load(step.name, of_new) is None
+    assert FolderParts(tmp_path, "answers", of_old).folder != (
+        FolderParts(tmp_path, "answers", of_new).folder
+    )
 
 
 def test_the_log_probabilities_are_those_that_scoring_finds(tables: dict) -> None:
