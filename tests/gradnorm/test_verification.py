@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 
+from gnuq.estimators import epistemic
 from gnuq.gradnorm import UnsupportedModuleError, gradient_factors, squared_gradient_norms
 from gnuq.gradnorm.separation import Probe
 from tests import oracle
@@ -322,6 +323,25 @@ def test_a_gradient_that_is_all_rounding_is_no_fault(build) -> None:
             model, 3 * torch.randn(2, 1, 1, dtype=torch.float64), lambda y: 3 * y.flatten(1).sum(1)
         )
         assert torch.isfinite(found.total).all()
+
+
+def test_a_norm_that_is_no_normal_number_is_named_as_such() -> None:
+    """p of a class 49 nats behind: the squares of its gradient's entries have lost their digits."""
+    model = nn.Linear(7, 3).float()
+    nn.init.zeros_(model.weight)
+    x = torch.linspace(0.3, 2.3, 7).float()[None]
+    refused = 0
+    for behind in torch.linspace(47.0, 51.0, 40):
+        model.bias.data = torch.tensor([0.0, -5.0, -float(behind)]).float()
+        try:
+            gradient_factors(model, x, lambda y: y.softmax(1))
+        except UnsupportedModuleError as error:
+            assert "too small for the type" in str(error)  # noqa: PT017
+            refused += 1
+    assert refused
+    found = epistemic(model, x, link="softmax")
+    exact = epistemic(model.double(), x.double(), link="softmax")
+    torch.testing.assert_close(found.total.double(), exact.total, rtol=1e-5, atol=0.0)
 
 
 def test_a_thread_that_serves_the_model_meanwhile_sees_it_untouched() -> None:
