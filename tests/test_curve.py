@@ -72,23 +72,22 @@ def test_a_record_that_is_lost_is_missed():
     assert set(locked) == {lock.address(stage) for stage in stages.stages().values()}
 
 
-@pytest.mark.parametrize("prior", curve.STUDIED)
-def test_a_record_is_what_the_chains_say(prior, monkeypatch, tmp_path):
+def test_a_record_is_what_the_chains_say(monkeypatch, tmp_path):
     """A whole record of the smallest network, against fresh chains through another path."""
     monkeypatch.setattr(artefacts.files, "DATA", tmp_path)
-    run = Run(0, prior)
-    short = replace(run.sampler, tune=30, burn_in=30, draws=300)
+    run = Run(0)
+    short = replace(run.sampler, tune=30, burn_in=30, draws=200)
     monkeypatch.setattr(Run, "sampler", property(lambda run: short))
     monkeypatch.setattr(Run, "grid", property(lambda run: _grid(run)))
     origin = stages.find(run.name)[0].origin()
     frame, report = records.curve_record(run, origin)
     assert len(frame) == 16 * 4
     assert report["divergences"] == 0
-    fresh = records.replayed(run, draws=300, seed=5)
-    assert fresh.shape == (4, 300, 16, 4)
+    fresh = records.replayed(run, draws=200, seed=5)
+    assert fresh.shape == (4, 200, 16, 4)
     whole = fresh.mean((0, 1)).T.ravel()
     found = (frame["mean_a"] + frame["mean_b"]) / 2
-    np.testing.assert_allclose(found, whole, atol=0.02)
+    np.testing.assert_allclose(found, whole, atol=0.03)
     # Without hidden units gᵀΣg is nearly the variance of p; the diagonal alone is another number.
     linear = (frame["linear_variance_a"] + frame["linear_variance_b"]) / 2
     spread = fresh.var((0, 1)).T.ravel()

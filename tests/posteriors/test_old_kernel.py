@@ -24,6 +24,8 @@ from tests.posteriors.distributions import KNOWN, Known, judge
 from tests.posteriors.key_audit import watched
 from tests.posteriors.samplers import starts
 
+pytestmark = pytest.mark.weekly
+
 #: Step sizes at which the leapfrog accepts some eight tenths.
 SIZES = {
     "Gaussian, 1 dimension": 0.8,
