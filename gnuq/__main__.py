@@ -46,6 +46,12 @@ def _replay(options: argparse.Namespace) -> int:
     return accept.main(options.item, because=options.accept)
 
 
+def _restamp(options: argparse.Namespace) -> int:
+    from gnuq.pipeline import restamp
+
+    return restamp.main(options.item, options.commit)
+
+
 def _score(options: argparse.Namespace) -> int:
     from gnuq.scoring import command
 
@@ -84,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--accept", metavar="WHY", help="where it agrees, accept that the code was rewritten"
     )
+    restamp = command(
+        "restamp", _restamp, "give the present claim to what older code with the same content made"
+    )
+    restamp.add_argument("item", nargs="*", help=f"{item}; all if omitted")
+    restamp.add_argument("--commit", help="whose code the old claims are; each record's own")
     _score_options(command("score", _score, "score a language model's answers"))
     _qa_options(command("qa", _qa, "run a question-answering benchmark, from answers to AUROCs"))
     return top

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gnuq.artefacts import listing
 from gnuq.artefacts.origin import Origin, machine
+from gnuq.artefacts.whole import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
@@ -88,8 +88,14 @@ def save(
     if _same(path, content, told):
         return path
     write_whole(path, content)
-    write_whole(path.with_suffix(".json"), encoded)
+    _write_provenance(kind, name, encoded)
     return path
+
+
+def _write_provenance(kind: Kind, name: str, encoded: bytes) -> None:
+    path = path_of(kind, name).with_suffix(".json")
+    write_whole(path, encoded)
+    listing.enter(DATA, f"{kind}/{name}", path)
 
 
 def _same(path: Path, content: bytes, told: Mapping[str, Any]) -> bool:
@@ -152,7 +158,7 @@ def restamp(kind: Kind, name: str, told: Mapping[str, Any]) -> None:
     known = load(kind, name).provenance
     if told["sha256"] != known["sha256"]:
         raise ValueError(f"told: its sha256 is not that of {kind}/{name}.")
-    write_whole(path_of(kind, name).with_suffix(".json"), _told(told))
+    _write_provenance(kind, name, _told(told))
 
 
 def exists(kind: Kind, name: str) -> bool:
@@ -212,18 +218,3 @@ def parquet(frame: pd.DataFrame) -> bytes:
     )
     content: bytes = sink.getvalue().to_pybytes()
     return content
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary file in the same folder, then rename: never half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

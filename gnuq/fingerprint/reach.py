@@ -1,4 +1,4 @@
-"""From an entry function to every definition that it reaches, and their common hash."""
+"""From an entry function to every definition that it reaches, and what they do together."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import ast
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from gnuq.fingerprint.content import NOTHING, by_content, hashed
+from gnuq.fingerprint.normal import Meaning, Normal, normal
 from gnuq.fingerprint.source import Definition, FingerprintError, Module, canonical, chains
 
 Choice = Mapping[str, str | Sequence[str]]
@@ -26,9 +29,28 @@ class Code:
     packages: tuple[str, ...] = ("gnuq",)
     _modules: dict[str, Module | None] = field(default_factory=dict, repr=False)
     _read: dict[tuple, tuple[str, frozenset[Definition]]] = field(default_factory=dict, repr=False)
+    _normals: dict[tuple, Normal] = field(default_factory=dict, repr=False)
+
+    def reached(self, *entries: str, choose: Choice | None = None) -> dict[Definition, str]:
+        """Every definition that the entries reach, with the hash of its own syntax tree.
+
+        Args:
+            entries: as for `fingerprint`.
+            choose: as for `fingerprint`.
+        """
+        tables = self._tables(choose)
+        waiting = [self.find(entry) for entry in entries]
+        found: dict[Definition, str] = {}
+        while waiting:
+            definition = waiting.pop()
+            if definition not in found:
+                found[definition], used = self._follow(definition, tables.get(definition))
+                waiting += used
+        _demand_reached(tables, found, entries)
+        return found
 
     def fingerprint(self, *entries: str, choose: Choice | None = None) -> str:
-        """SHA-256 over every definition that the entries reach.
+        """SHA-256 of what the entries compute, by content: names and places do not count.
 
         Args:
             entries: dotted names of functions, classes or constants, module included.
@@ -38,31 +60,84 @@ class Code:
         Raises:
             FingerprintError: an entry, or a key of a table, does not exist.
         """
-        reached = self.reached(*entries, choose=choose)
-        lines = [f"{module}:{name} {reached[module, name]}" for module, name in sorted(reached)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        found = self.digests(*entries, choose=choose)
+        told = {found[self.find(entry)] for entry in entries}
+        effects = {digest for (_, name), digest in found.items() if not name} - {NOTHING}
+        return hashed(*sorted(told), "effects", *sorted(effects))
 
-    def reached(self, *entries: str, choose: Choice | None = None) -> dict[Definition, str]:
-        """Every definition that the entries reach, with the hash of its own syntax tree.
+    def digests(self, *entries: str, choose: Choice | None = None) -> dict[Definition, str]:
+        """Every definition that the entries reach, with the digest of all that it does.
 
         Args:
             entries: as for `fingerprint`.
             choose: as for `fingerprint`.
         """
-        tables = {
+        tables = self._tables(choose)
+        nodes: dict[Definition, Normal] = {}
+        waiting = [self.find(entry) for entry in entries]
+        while waiting:
+            definition = waiting.pop()
+            if definition not in nodes:
+                nodes[definition] = self._normal(definition, tables.get(definition))
+                waiting += nodes[definition].used | self._run_by(definition[0])
+        _demand_reached(tables, nodes, entries)
+        return by_content(nodes)
+
+    def differing(
+        self, before: Code, *entries: str, choose: Choice | None = None
+    ) -> list[Definition]:
+        """The definitions by which what the entries compute differs from older code.
+
+        First those whose own text is new or gone; if there are none, those that name another
+        definition than before.
+
+        Args:
+            before: the older code.
+            entries: as for `fingerprint`; of both.
+            choose: likewise.
+        """
+        here, there = (code.digests(*entries, choose=choose) for code in (self, before))
+        tables = self._tables(choose)
+        texts = [
+            {d: code._normal(d, tables.get(d)).text for d in found}
+            for code, found in ((self, here), (before, there))
+        ]
+        changed = {d for d in here if here[d] not in {*there.values()}}
+        gone = {d for d in there if there[d] not in {*here.values()}}
+        own = {d for d in changed if texts[0][d] not in {*texts[1].values()}}
+        own |= {d for d in gone if texts[1][d] not in {*texts[0].values()}}
+        return sorted(own or changed or gone)
+
+    def _tables(self, choose: Choice | None) -> dict[Definition, tuple[str, ...]]:
+        return {
             self.find(table): (keys,) if isinstance(keys, str) else tuple(keys)
             for table, keys in (choose or {}).items()
         }
-        waiting = [self.find(entry) for entry in entries]
-        found: dict[Definition, str] = {}
-        while waiting:
-            definition = waiting.pop()
-            if definition not in found:
-                found[definition], used = self._follow(definition, tables.get(definition))
-                waiting += used
-        for table in tables.keys() - found.keys():
-            raise FingerprintError(f"choose: {'.'.join(table)} is not reached from {entries}.")
-        return found
+
+    def _normal(self, definition: Definition, keys: tuple[str, ...] | None) -> Normal:
+        if (definition, keys) not in self._normals:
+            module, name = definition
+            source, statements = self._known(module), self._statements(definition, keys)
+
+            def imported(statement: ast.stmt) -> list[tuple[str, Definition]]:
+                return list(source.imported([statement]))
+
+            meaning = partial(self._meaning, source)
+            self._normals[definition, keys] = normal(statements, name, meaning, imported)
+        return self._normals[definition, keys]
+
+    def _meaning(
+        self, source: Module, target: Definition | None, dotted: tuple[str, ...]
+    ) -> Meaning:
+        """What a dotted name in a module stands for; see `normal`."""
+        first, rest = dotted[0], dotted[1:]
+        start = target or source.imports.get(first)
+        found = self._resolve(*(start or (source.name, first)))
+        if found is None:
+            return ".".join(filter(None, start)) if start else first, rest
+        while not found[1] and rest and (inner := self._resolve(found[0], rest[0])) is not None:
+            found, rest = inner, rest[1:]
+        return tuple(self._whole(found)), rest
 
     def find(self, dotted: str) -> Definition:
         """The module that defines a dotted name, and the name there: re-exports are followed."""
@@ -175,3 +250,10 @@ class Code:
                 else Module(module, ast.parse(path.read_bytes()), path.name == "__init__.py")
             )
         return self._modules[module]
+
+
+def _demand_reached(
+    tables: Mapping[Definition, object], found: Mapping[Definition, object], entries: Sequence[str]
+) -> None:
+    for table in tables.keys() - found.keys():
+        raise FingerprintError(f"choose: {'.'.join(table)} is not reached from {entries}.")

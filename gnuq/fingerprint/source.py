@@ -9,8 +9,8 @@ from functools import cached_property
 
 Definition = tuple[str, str]  # (module, name); the empty name is the module itself
 
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_NOT_HASHED = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+NOT_HASHED = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx"}
 
 
 class FingerprintError(LookupError):
@@ -43,7 +43,7 @@ class Module:
     @cached_property
     def imports(self) -> dict[str, Definition]:
         """Name → (module, name) for every import outside functions and classes."""
-        statements = [s for s in self.tree.body if not isinstance(s, _SCOPES)]
+        statements = [s for s in self.tree.body if not isinstance(s, SCOPES)]
         return dict(self.imported(statements))
 
     @cached_property
@@ -55,13 +55,13 @@ class Module:
         return [s for s in self.tree.body if self._acts(s)]
 
     def _acts(self, statement: ast.stmt) -> bool:
-        if isinstance(statement, _SCOPES):
+        if isinstance(statement, SCOPES):
             names = {chain[0] for d in statement.decorator_list for chain in chains(d)}
             return bool(names & self.definitions.keys()) or any(
                 self.imports.get(name, ("", ""))[0].partition(".")[0] == self.name.partition(".")[0]
                 for name in names
             )
-        if isinstance(statement, ast.Import | ast.ImportFrom) or _is_text(statement):
+        if isinstance(statement, ast.Import | ast.ImportFrom) or is_text(statement):
             return False
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
@@ -139,10 +139,10 @@ def canonical(node: ast.AST) -> str:
     """
     parts = []
     for name, value in ast.iter_fields(node):
-        if name in _NOT_HASHED or value is None or value == []:
+        if name in NOT_HASHED or value is None or value == []:
             continue
         if isinstance(value, list):
-            told = ",".join(_canonical(item) for item in value if not _is_text(item))
+            told = ",".join(_canonical(item) for item in value if not is_text(item))
         else:
             told = _canonical(value)
         parts.append(f"{name}={told}")
@@ -153,7 +153,7 @@ def _canonical(value: object) -> str:
     return canonical(value) if isinstance(value, ast.AST) else repr(value)
 
 
-def _is_text(node: object) -> bool:
+def is_text(node: object) -> bool:
     """Whether a statement is a string by itself: it does nothing, it tells."""
     value = node.value if isinstance(node, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
@@ -169,7 +169,7 @@ def _only_for_tools(statement: ast.stmt) -> bool:
 
 def _bound(statement: ast.stmt) -> Iterator[str]:
     """The names that a top-level statement binds, other than by import."""
-    if isinstance(statement, _SCOPES):
+    if isinstance(statement, SCOPES):
         yield statement.name
     elif isinstance(statement, ast.Assign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from gnuq import artefacts
 from gnuq.artefacts import ArtefactError
-from gnuq.pipeline import lock, runs
+from gnuq.pipeline import runs
 from gnuq.pipeline.replay import Replay, replay
 from gnuq.pipeline.stages import Stage, selected, split
 
@@ -21,7 +21,6 @@ def main(items: Sequence[str], because: str | None = None) -> int:
         because: accept the present code where a replay passes, for this reason.
     """
     results: list[Replay] = []
-    accepted: list[Stage] = []
     for stage in selected(items):
         began = time.perf_counter()
         results.append(found := replay(stage))
@@ -31,9 +30,6 @@ def main(items: Sequence[str], because: str | None = None) -> int:
         print(f"{stage.name}: {found.rows} rows, {verdict} ({spent:.0f} s)", flush=True)
         if because is not None and found.rows and found.passed:
             accept(stage, found, because)
-            accepted.append(stage)
-    if accepted:
-        lock.lock(accepted)
     failed = [found.stage for found in results if not found.passed]
     for quantity in dict.fromkeys(name for found in results for name in found.found):
         worst = max((f for f in results if quantity in f.found), key=lambda f: f.found[quantity])

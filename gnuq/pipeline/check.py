@@ -1,34 +1,30 @@
 """`make check`: every artefact belongs to the code, settings and inputs that claim it.
 
 Two witnesses are heard. Each artefact's provenance is compared with its bytes and with what a run
-would write now; it names the reason. DVC compares code, settings, inputs and outputs with its
-committed lock file, `dvc.lock`: a table that was changed together with its provenance is caught
-there.
+would write now; it names the reason. And each provenance is compared with the committed list of
+their checksums, `data/provenance.txt`: a table that was changed together with its provenance is
+caught there.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from gnuq import artefacts
-from gnuq.artefacts import ArtefactError
-from gnuq.pipeline import claims, explain, lock, runs
+from gnuq.artefacts import ArtefactError, listing
+from gnuq.pipeline import explain, runs
 from gnuq.pipeline.stages import Stage, provenance, selected, split, stages
 
 
 def main() -> int:
     """Check everything, print what is wrong with its remedy; 1 if anything is."""
     began = time.perf_counter()
-    if claims.write():
-        print("data/stages.json did not belong to the code as it stands; it was written anew.")
     wrong = {**strays(), **stale()}
-    for name, told in locked().items():
-        wrong.setdefault(name, []).extend(told)
+    makers = {output: stage.name for stage in stages().values() for output in stage.outputs}
+    for artefact, sentence in unlisted().items():
+        wrong.setdefault(makers.get(artefact, artefact), []).append(f"{artefact}: {sentence}.")
     for name, told in wrong.items():
         for sentence in told:
             print(f"{name}: {sentence}", file=sys.stderr)
@@ -73,28 +69,21 @@ def strays() -> dict[str, list[str]]:
     }
 
 
-def locked() -> dict[str, list[str]]:
-    """Stage → in which respects DVC finds it different from `dvc.lock`."""
-    answer = lock.dvc("status", "--json", capture=True)
-    if answer.returncode:
-        return {"dvc": [f"could not be asked: {(answer.stderr or answer.stdout).strip()}"]}
-    told: dict[str, list[Any]] = json.loads(answer.stdout or "{}")
-    names = {stage.key: stage.name for stage in stages().values()}
-    return {names.get(key.split("@")[-1], key): list(_said(parts)) for key, parts in told.items()}
-
-
-def _said(parts: list[Any]) -> Iterator[str]:
-    for part in parts:
-        if isinstance(part, str):
-            yield f"dvc.lock: {part}"
-            continue
-        for what, files in part.items():
-            yield f"dvc.lock: {what}: " + ", ".join(_reason(f, why) for f, why in files.items())
-
-
-def _reason(file: str, why: Any) -> str:
-    claim = Path(file) == claims.PATH.relative_to(artefacts.ROOT)
-    return "its code or settings" if claim else f"{file} ({why})"
+def unlisted() -> dict[str, str]:
+    """Artefact → how its provenance differs from the committed list."""
+    data, there = artefacts.files.DATA, set(artefacts.names())
+    known = listing.listed(data)
+    gone = f"it is gone, and {listing.NAME} lists it; restore it from git, or delete its line"
+    other = (
+        f"its provenance is not the one that {listing.NAME} lists (edited by hand?); restore it "
+        "from git, or record it again"
+    )
+    found = dict.fromkeys(known.keys() - there, gone)
+    for name in there:
+        path = data / f"{name}.json"
+        if path.exists() and known.get(name) != listing.checksum(path):
+            found[name] = other
+    return found
 
 
 def status(items: Sequence[str]) -> int:

@@ -33,11 +33,9 @@ def changes(stage: Stage, told: dict[str, Any], most: int = 3) -> str:
     if before is None:
         return ""
     try:
-        old = before.reached(*stage.entries, choose=stage.choose)
+        differing = source().differing(before, *stage.entries, choose=stage.choose)
     except FingerprintError:
         return ""
-    new = source().reached(*stage.entries, choose=stage.choose)
-    differing = sorted(d for d in old.keys() | new.keys() if old.get(d) != new.get(d))
     names = [".".join(filter(None, definition)) for definition in differing]
     if not names:
         return ""

@@ -1,7 +1,7 @@
 """Every stage: the artefacts that it writes, and the code, settings and inputs that decide them.
 
-A stage is what `dvc.yaml` runs as `python -m gnuq record NAME`. Its *claim* is computed from the
-code as it stands, without running it; an artefact whose provenance says otherwise is out of date.
+`python -m gnuq record NAME` runs one. Its *claim* is computed from the code as it stands, without
+running it; an artefact whose provenance says otherwise is out of date.
 """
 
 from __future__ import annotations
@@ -128,11 +128,6 @@ class Stage:
     tolerance: Mapping[str, float] = field(default_factory=dict)
     seed: int | None = None
     dtype: str = "float64"
-
-    @property
-    def key(self) -> str:
-        """The name as DVC wants it: without slashes and dots."""
-        return self.name.replace("/", "_").replace(".", "p")
 
     def code(self, *, fresh: bool = False) -> str:
         """Fingerprint of the code that the stage reaches, as it stands.
@@ -273,10 +268,7 @@ def _posterior(experiment: Experiment) -> Stage:
         name=experiment.record,
         group="posteriors",
         outputs=(f"records/{experiment.record}",),
-        entries=(
-            "gnuq.pipeline.posteriors.posterior_record",
-            "gnuq.pipeline.runs.experiment_of",
-        ),
+        entries=("gnuq.pipeline.posteriors.posterior_record",),
         choose={
             "gnuq.problems.PROBLEMS": experiment.problem_name,
             "gnuq.protocol.HIDDEN": experiment.problem_name,

@@ -79,7 +79,7 @@ def replaced(file: str, old: str, new: str) -> Callable[[Path], None]:
 
 
 def forge(root: Path) -> None:
-    """Change a result and its provenance alike: only the lock file can tell."""
+    """Change a result and its provenance alike: only the list of checksums can tell."""
     from hashlib import sha256
 
     path = root / "data" / "results" / "table-8.csv"
@@ -94,6 +94,11 @@ def draft(root: Path) -> None:
     replaced("data/results/table-6.json", '"dirty": false', '"dirty": true')(root)
 
 
+def lose(root: Path) -> None:
+    for suffix in (".json", ".parquet"):
+        (root / "data" / "records" / "hmc" / "rings" / "unit-1" / f"seed-1{suffix}").unlink()
+
+
 def stray(root: Path) -> None:
     (root / "data" / "results" / "notes.csv").write_text("a,b\n1,2\n")
 
@@ -103,7 +108,7 @@ LINE = '"line": _Recipe("regression", 1, 0.3'
 CHANGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "a digit of a result": (flip_a_digit, ["table-5: ", "torn or edited"]),
     "a byte of a record": (flip_a_byte, [f"{TORN}: ", "torn or edited"]),
-    "a result and its provenance alike": (forge, ["table-8: ", "dvc.lock: changed outs"]),
+    "a result and its provenance alike": (forge, ["table-8: ", "its provenance is not the one"]),
     "a constant": (
         replaced("gnuq/posteriors/hmc.py", "minval=0.5", "minval=0.4"),
         [f"{RECORD}: ", "its code has changed since (gnuq.posteriors.hmc._transition)"],
@@ -117,6 +122,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["table-7: ", "its setting printed"],
     ),
     "a draft": (draft, ["table-6: ", "is a draft"]),
+    "a lost record": (lose, ["hmc/rings/unit-1/seed-1: ", "not found"]),
     "a stray file": (stray, ["data/results/notes", "no stage writes it"]),
 }
 

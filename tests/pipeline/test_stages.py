@@ -1,15 +1,11 @@
-"""Stages: what they claim, how they are found, and that DVC knows the same ones."""
+"""Stages: what they claim, how they are found, and what they need."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
-import yaml
 
-from gnuq import artefacts, protocol
-from gnuq.artefacts import ROOT
-from gnuq.pipeline import claims, runs, stages
+from gnuq import protocol
+from gnuq.pipeline import reproduce, runs, stages
 from gnuq.pipeline.stages import Stage, find
 
 
@@ -17,8 +13,6 @@ def test_every_posterior_comparison_and_table_is_a_stage() -> None:
     known = stages.stages()
     assert {e.record for e in protocol.experiments()} <= known.keys()
     assert {"validation", "methods", "method-costs", "table-1", "table-9"} <= known.keys()
-    keys = [stage.key for stage in known.values()]
-    assert len(set(keys)) == len(keys)
     outputs = [name for stage in known.values() for name in stage.outputs]
     assert len(set(outputs)) == len(outputs)
 
@@ -55,31 +49,10 @@ def test_an_unknown_item_is_refused(item: str) -> None:
         find(item)
 
 
-def test_dvc_has_every_stage_with_its_outputs() -> None:
-    described = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    for stage in stages.stages().values():
-        if stage.group in described:
-            made = described[stage.group]["do"]
-            told = {"item": {"name": stage.name}}
-            text = json.dumps(made).replace("${item.name}", told["item"]["name"])
-        else:
-            text = json.dumps(described[stage.key])
-        assert f"record --again {stage.name}" in text
-        for output in stage.outputs:
-            kind, name = stages.split(output)
-            path = artefacts.path_of(kind, name).relative_to(ROOT).as_posix()
-            assert path in text
-            assert path.rpartition(".")[0] + ".json" in text
-        for source in {name.partition("/")[0] for name in stage.inputs}:
-            assert f"data/{source}/" in text
-    for made in described.values():
-        for out in made.get("do", made)["outs"]:
-            assert next(iter(out.values())) == {"cache": False, "persist": True}
-
-
-def test_the_claims_that_dvc_reads_belong_to_the_code() -> None:
-    """`python -m gnuq check` writes them."""
-    assert json.loads(claims.PATH.read_text()) == json.loads(json.dumps(claims.claims()))
+def test_a_stage_needs_what_makes_its_inputs_first() -> None:
+    names = [stage.name for stage in reproduce.needed([stages.stages()["table-1"]])]
+    assert names[-2:] == ["validation", "table-1"]
+    assert set(names[:-2]) == {e.record for e in protocol.experiments()}
 
 
 def test_differences_name_what_changed() -> None:
