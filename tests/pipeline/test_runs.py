@@ -28,7 +28,8 @@ from gnuq.pipeline import comparisons, runs, stages
 
 def main():
     files.DATA = Path(sys.argv[1])
-    chosen = [e for e in protocol.experiments() if e.problem_name == "line-gap" and e.prior_name == "unit-1"]
+    gap = [e for e in protocol.experiments() if e.problem_name == "line-gap"]
+    chosen = [e for e in gap if e.prior_name == "unit-1"]
     comparison = comparisons.COMPARISONS["validation"]
     comparisons.COMPARISONS["validation"] = replace(comparison, experiments=lambda: chosen)
     inputs = tuple(f"records/{e.record}" for e in chosen)
