@@ -118,6 +118,15 @@ class Package(Code):
         """The dotted names of all that a module defines."""
         return [f"{module}.{name}" for name in self._known(module).definitions]
 
+    def written(self, module: str) -> set[str]:
+        """The modules that a module's source imports, anywhere in it, with their packages."""
+        found = set()
+        for _, (target, name) in self._known(module).imported(self._known(module).tree.body):
+            inner = f"{target}.{name}"
+            parts = (inner if name and self.holds(inner) else target).split(".")
+            found |= {".".join(parts[: n + 1]) for n in range(len(parts))}
+        return found
+
     def imports(self, module: str) -> str:
         """A hash of which modules a module imports when it is imported: they run too."""
         targets = self._known(module).imports.values()
@@ -165,17 +174,19 @@ class Project:
         """The definitions of `gnuq` that cells reach → the hashes of their syntax trees.
 
         What a module does when it is imported counts for every module that the run imported. A
-        module that was imported without being named anywhere counts whole.
+        module that was imported without an import in any source that ran counts whole: who asked
+        for it by its name may call anything in it.
 
         Args:
             cells: Sources of code cells.
             imported: Dotted names of modules.
         """
         cells = self.package.add("\n".join(cells))
-        named = {module for module, _ in self.package.reached(cells)}
         there = [name for name in imported if self.package.holds(name)]
+        sources = [cells.rpartition(".")[0], *there]
+        written = set().union(*map(self.package.written, sources))
         entries = [cells, *(f"{name}." for name in there)]
-        for name in set(there) - named:
+        for name in set(there) - written:
             entries += self.package.definitions(name)
         found = self.package.reached(*entries)
         ours = {key: tree for key, tree in found.items() if not key[0].startswith(CHAPTER)}

@@ -16,7 +16,7 @@ PROBLEM = make_problem("rings-4", points=20)
 POINTS = make_grid(PROBLEM, resolution=3).points
 
 
-@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("together", [1, pytest.param(2, marks=pytest.mark.weekly)])
 def test_streamed(together):
     """Tuning, burn-in and draws of two chains, one after the other and together."""
     architecture = Activated(2, (3,), 4)
