@@ -148,5 +148,5 @@ def runs() -> dict[str, Run]:
 
 def recorded() -> dict[str, Run]:
     """The runs whose record is there."""
-    there = artefacts.names()
-    return {name: run for name, run in runs().items() if f"records/{name}" in there}
+    there = artefacts.ROOT / "data" / "records"
+    return {name: run for name, run in runs().items() if (there / f"{name}.json").exists()}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
+import atexit
 import subprocess
-import tarfile
-import tempfile
+from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from gnuq import artefacts
+from gnuq.artefacts import ArtefactError
 from gnuq.fingerprint import Code, FingerprintError
+from gnuq.pipeline.commits import tree_of
 from gnuq.pipeline.stages import PACKAGES, Stage, source, split
 
 
@@ -53,15 +53,12 @@ def _written(stage: Stage) -> str:
 @cache
 def _at(commit: str) -> Code | None:
     """The code of a commit, unpacked into a temporary folder; None if git does not have it."""
-    command = ["git", "archive", commit, *PACKAGES]
-    done = subprocess.run(command, cwd=artefacts.ROOT, capture_output=True, check=False)
-    if done.returncode:
+    try:
+        return Code(_FOLDERS.enter_context(tree_of(commit, *PACKAGES)), PACKAGES)
+    except ArtefactError:
         return None
-    folder = tempfile.TemporaryDirectory(prefix="gnuq-")
-    _FOLDERS.append(folder)
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder.name, filter="data")
-    return Code(Path(folder.name), PACKAGES)
 
 
-_FOLDERS: list[tempfile.TemporaryDirectory] = []
+#: Commits that were unpacked, until the process ends.
+_FOLDERS = ExitStack()
+atexit.register(_FOLDERS.close)

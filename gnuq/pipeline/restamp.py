@@ -8,25 +8,18 @@ what the present source does, by content.
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
-import tarfile
-import tempfile
 from collections.abc import Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gnuq import artefacts
 from gnuq.artefacts import ArtefactError
 from gnuq.fingerprint import Code
+from gnuq.pipeline.commits import tree_of
 from gnuq.pipeline.stages import PACKAGES, Stage, selected, split
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Prints the claims of all stages, finished or not, of the code that it runs in.
 _CLAIMS = """
@@ -61,19 +54,6 @@ def main(items: Sequence[str], commit: str | None) -> int:
             _write(stage, before)
         print(f"{before[:12]}: {len(stages)} stages belong to the code as it stands", flush=True)
     return 0
-
-
-@contextmanager
-def tree_of(commit: str) -> Iterator[Path]:
-    """A commit's files, in a temporary folder."""
-    command = ["git", "archive", commit]
-    done = subprocess.run(command, cwd=artefacts.ROOT, capture_output=True, check=False)
-    if done.returncode:
-        raise ArtefactError(f"--commit: git has no {commit!r} ({done.stderr.decode().strip()}).")
-    with tempfile.TemporaryDirectory(prefix="gnuq-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
-        yield Path(folder)
 
 
 def claims_in(root: Path) -> dict[str, str]:

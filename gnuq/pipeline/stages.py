@@ -221,7 +221,7 @@ def stages() -> dict[str, Stage]:
     everything = [*map(_posterior, protocol.experiments()), *_comparisons()]
     everything += [*_timings(), *_tables(), *_studies(), *_language()]
     everything += [_scaling(name) for name in scaling.runs() if name not in scaling.OPEN]
-    everything += map(_curve, curve.recorded())
+    everything += map(_curve, curve.recorded().values())
     everything += [_texts(), *(_answers(*named) for named in question_answering.names())]
     everything += map(_derived, derived.DERIVED)
     everything += [_quoted()] if examples.finished() else []
@@ -233,7 +233,8 @@ def unfinished() -> dict[str, Stage]:
     """The runs that no machine has finished: `record` goes on with them, nothing checks them."""
     steps = [_answers(*named) for named in question_answering.waiting()]
     steps += [_scaling(name) for name in scaling.OPEN]
-    steps += [_curve(name) for name in curve.runs() if name not in curve.recorded()]
+    there = curve.recorded()
+    steps += [_curve(run) for name, run in curve.runs().items() if name not in there]
     return {stage.name: stage for stage in steps}
 
 
@@ -302,12 +303,11 @@ def _scaling(name: str) -> Stage:
     )
 
 
-def _curve(name: str) -> Stage:
-    run = curve.runs()[name]
+def _curve(run: curve.Run) -> Stage:
     return CurveStage(
-        name=name,
+        name=run.name,
         group="curve",
-        outputs=(f"records/{name}",),
+        outputs=(f"records/{run.name}",),
         entries=("gnuq.pipeline.curve.curve_record",),
         choose={
             "gnuq.problems.PROBLEMS": run.problem.name,
